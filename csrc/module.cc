@@ -1,0 +1,9 @@
+// The extension module sparselogits._core: one bind_*.cc for each bound class or idea.
+#include <pybind11/pybind11.h>
+
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+  module.doc() = "The C++ core of sparselogits. Private: use the sparselogits package.";
+  sparselogits::python::BindSampler(module);
+}
