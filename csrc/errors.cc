@@ -32,11 +32,11 @@ py::object MakeException(const py::object& type, const Status& status) {
                   status.field().empty() ? none : py::cast(status.field()));
     }
     case StatusCode::kIo:
-      return status.path().empty()
-                 ? type(status.system_errno(), status.message())
-                 : type(status.system_errno(), status.message(), status.path());
+      return status.path().empty() ? type(status.system_errno(), status.message())
+                                   : type(status.system_errno(), status.message(), status.path());
     default:
-      return type(status.path().empty() ? status.message() : status.path() + ": " + status.message());
+      return type(status.path().empty() ? status.message()
+                                        : status.path() + ": " + status.message());
   }
 }
 

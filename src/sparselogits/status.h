@@ -28,11 +28,15 @@ class [[nodiscard]] Status {
   static Status Corruption(std::string message) {
     return {StatusCode::kCorruption, std::move(message)};
   }
-  static Status Truncated(std::string message) { return {StatusCode::kTruncated, std::move(message)}; }
+  static Status Truncated(std::string message) {
+    return {StatusCode::kTruncated, std::move(message)};
+  }
   static Status Unsupported(std::string message) {
     return {StatusCode::kUnsupported, std::move(message)};
   }
-  static Status Mismatch(std::string message) { return {StatusCode::kMismatch, std::move(message)}; }
+  static Status Mismatch(std::string message) {
+    return {StatusCode::kMismatch, std::move(message)};
+  }
   static Status VocabularyMismatch(std::string message) {
     return {StatusCode::kVocabularyMismatch, std::move(message)};
   }
@@ -78,8 +82,8 @@ class [[nodiscard]] Status {
 
 }  // namespace sparselogits
 
-#define SPARSELOGITS_RETURN_IF_ERROR(expression)                   \
-  do {                                                             \
-    ::sparselogits::Status status_or_ok = (expression);            \
-    if (!status_or_ok.ok()) return status_or_ok;                   \
+#define SPARSELOGITS_RETURN_IF_ERROR(expression)        \
+  do {                                                  \
+    ::sparselogits::Status status_or_ok = (expression); \
+    if (!status_or_ok.ok()) return status_or_ok;        \
   } while (false)

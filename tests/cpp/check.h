@@ -64,17 +64,17 @@ inline int RunAll() {
 
 }  // namespace sparselogits::testing
 
-#define TEST(name)                                                              \
-  static void test_##name();                                                    \
+#define TEST(name)                                                                    \
+  static void test_##name();                                                          \
   static const sparselogits::testing::Registrar registrar_##name(#name, test_##name); \
   static void test_##name()
 
 #define CHECK(condition) \
   ((condition) ? (void)0 : sparselogits::testing::Fail(__FILE__, __LINE__, "CHECK(" #condition ")"))
 #define CHECK_EQ(a, b) sparselogits::testing::CheckEqual((a), (b), #a " == " #b, __FILE__, __LINE__)
-#define CHECK_OK(expression)                                                          \
-  do {                                                                                \
-    const ::sparselogits::Status check_status = (expression);                         \
-    if (!check_status.ok())                                                           \
+#define CHECK_OK(expression)                                                                      \
+  do {                                                                                            \
+    const ::sparselogits::Status check_status = (expression);                                     \
+    if (!check_status.ok())                                                                       \
       sparselogits::testing::Fail(__FILE__, __LINE__, #expression ": " + check_status.message()); \
   } while (false)
