@@ -6,6 +6,7 @@
 // python/sparselogits/_sampling_torch.py repeats this file operation by operation.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 #ifdef __FAST_MATH__
@@ -48,7 +49,9 @@ SPARSELOGITS_ALWAYS_INLINE int64_t ExpMass(float d, int mass_bits) {
   constexpr float kLn2Low = 0x1.7f7d1cp-20f;
   constexpr float kScale = 0x1p30f;
 
-  const float k = (d * kLog2E + kRounder) - kRounder;
+  const float rounded = d * kLog2E + kRounder;
+  const float k = rounded - kRounder;
+  const uint32_t minus_k = std::bit_cast<uint32_t>(kRounder) - std::bit_cast<uint32_t>(rounded);
   const float r = (d - k * kLn2High) - k * kLn2Low;
   float q = 0x1.6a4ce4p-10f * kScale;
   q = q * r + 0x1.123988p-7f * kScale;
@@ -58,8 +61,7 @@ SPARSELOGITS_ALWAYS_INLINE int64_t ExpMass(float d, int mass_bits) {
   q = q * r + kScale;
   const uint32_t mantissa =
       (uint32_t{1} << 30) + static_cast<uint32_t>(static_cast<int32_t>(q * r));
-  const uint64_t halves = uint64_t{mantissa} << (mass_bits - 29) >>
-                          static_cast<uint64_t>(static_cast<uint32_t>(static_cast<int32_t>(-k)));
+  const uint64_t halves = uint64_t{mantissa} << (mass_bits - 29) >> uint64_t{minus_k};
   return static_cast<int64_t>((halves + 1) >> 1);
 }
 

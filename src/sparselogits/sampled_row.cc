@@ -52,13 +52,12 @@ Status SampledRow::Load(const float* logits, int64_t row) {
     const int64_t size = std::min(kTile, num_columns_ - start);
     float scaled[kTile];
     int64_t masses[kTile];
-    const float* target = Scaled(start, size, 1.0f, scaled);
     int64_t& tile_total = tile_totals_[static_cast<size_t>(tile)];
     if (has_proposal()) {
-      target_total_ += kernels_.mass_sum(target, size, target_max_, mass_bits_);
-      ProposalMasses(start, size, masses);
+      target_total_ += ProposalMasses(start, size, masses);
       tile_total = std::accumulate(masses, masses + size, int64_t{0});
     } else {
+      const float* target = Scaled(start, size, 1.0f, scaled);
       tile_total = kernels_.mass_sum(target, size, target_max_, mass_bits_);
     }
   }
@@ -69,9 +68,12 @@ Status SampledRow::Load(const float* logits, int64_t row) {
 int64_t SampledRow::TileMasses(int64_t tile, int64_t* out) const {
   const int64_t start = tile * kTile;
   const int64_t size = std::min(kTile, num_columns_ - start);
-  if (has_proposal()) return ProposalMasses(start, size, out);
-  float scaled[kTile];
-  kernels_.masses(Scaled(start, size, 1.0f, scaled), size, target_max_, mass_bits_, out);
+  if (has_proposal()) {
+    ProposalMasses(start, size, out);
+  } else {
+    float scaled[kTile];
+    kernels_.masses(Scaled(start, size, 1.0f, scaled), size, target_max_, mass_bits_, out);
+  }
   return size;
 }
 
@@ -89,11 +91,13 @@ int64_t SampledRow::ProposalMasses(int64_t start, int64_t size, int64_t* out) co
   kernels_.masses(Scaled(start, size, 1.0f, scaled), size, target_max_, mass_bits_, target);
   kernels_.masses(Scaled(start, size, proposal_temperature_, scaled), size, proposal_max_,
                   mass_bits_, out);
+  int64_t target_sum = 0;
   for (int64_t i = 0; i < size; ++i) {
     const int64_t least = target[i] > 0 ? 1 : 0;
     out[i] = out[i] > least ? out[i] : least;
+    target_sum += target[i];
   }
-  return size;
+  return target_sum;
 }
 
 double SampledRow::TargetDifference(int64_t token) const {

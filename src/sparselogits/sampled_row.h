@@ -39,6 +39,7 @@ class SampledRow {
 
  private:
   const float* Scaled(int64_t start, int64_t size, float factor, float* buffer) const;
+  // Stores q's masses of some tokens; returns the sum of p's.
   int64_t ProposalMasses(int64_t start, int64_t size, int64_t* out) const;
   double TargetDifference(int64_t token) const;
   Status BadLogit(int64_t row) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -48,6 +49,14 @@ Status CheckOptions(const LogitRows& rows, const SampleOptions& options) {
   return Status::Ok();
 }
 
+constexpr int64_t kStep = 16;
+static_assert(SampledRow::kTile % kStep == 0);
+
+int64_t SumStep(const int64_t* masses, int64_t sum) {
+  for (int64_t i = 0; i < kStep; ++i) sum += masses[i];
+  return sum;
+}
+
 // Appends the tokens that the points fall on. Masses of the tokens go to *masses.
 void DrawCounts(const SampledRow& row, const std::vector<int64_t>& points, Draws* draws,
                 std::vector<int64_t>* masses) {
@@ -58,9 +67,16 @@ void DrawCounts(const SampledRow& row, const std::vector<int64_t>& points, Draws
   for (int64_t tile = 0; point != points.end(); ++tile) {
     const int64_t tile_end = below + row.tile_total(tile);
     if (*point < tile_end) {
-      const int64_t size = row.TileMasses(tile, tile_masses);
+      std::fill(tile_masses + row.TileMasses(tile, tile_masses), std::end(tile_masses), 0);
       int64_t cumulative = below;
-      for (int64_t i = 0; i < size && point != points.end() && *point < tile_end; ++i) {
+      for (int64_t i = 0; point != points.end() && *point < tile_end; ++i) {
+        if (i % kStep == 0) {  // most steps are passed by at once
+          int64_t step_end = SumStep(tile_masses + i, cumulative);
+          for (; *point >= step_end; step_end = SumStep(tile_masses + i, cumulative)) {
+            cumulative = step_end;
+            i += kStep;
+          }
+        }
         cumulative += tile_masses[i];
         const auto first = point;
         while (point != points.end() && *point < cumulative) ++point;

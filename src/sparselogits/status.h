@@ -54,8 +54,7 @@ class [[nodiscard]] Status {
   int64_t offset() const { return offset_; }  // byte in the file; -1 where it has no meaning
   int system_errno() const { return system_errno_; }
 
-  // Adds where it happened. Outer callers know more about the place and less about the field:
-  // what is already set stays, except that relative offsets are shifted by their container.
+  // Say where it happened; the innermost caller, who knows the field best, comes first and wins.
   Status&& In(const std::string& path) && {
     if (path_.empty()) path_ = path;
     return std::move(*this);
@@ -66,6 +65,12 @@ class [[nodiscard]] Status {
   }
   Status&& Field(const char* field) && {
     if (field_.empty()) field_ = field;
+    return std::move(*this);
+  }
+
+  // Turns an offset within a part into one within what contains the part.
+  Status&& Shift(int64_t base) && {
+    if (offset_ >= 0) offset_ += base;
     return std::move(*this);
   }
 

@@ -1,0 +1,154 @@
+#include "sparselogits/cache_reader.h"
+
+#include <algorithm>
+
+namespace sparselogits {
+namespace {
+
+// The shard that holds an index. REQUIRES: index < starts.back().
+size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
+  return static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), index) -
+                             starts.begin()) -
+         1;
+}
+
+Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig& config) {
+  const auto differs = [&](const char* field, const std::string& what) {
+    return Status::Corruption("the shard is not the one of the manifest: " + what).Field(field).In(row.path);
+  };
+  if (shard.header().uuid != row.uuid) return differs("uuid", "another uuid");
+  const auto compare = [&](const char* field, uint64_t found, uint64_t stated) {
+    if (found == stated) return Status::Ok();
+    return differs(field, std::to_string(found) + " " + field + " in the shard, " +
+                              std::to_string(stated) + " in the manifest");
+  };
+  SPARSELOGITS_RETURN_IF_ERROR(compare("bytes", shard.footer().file_length, row.file_length));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("sequences", shard.footer().totals.num_sequences, row.totals.num_sequences));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("positions", shard.footer().totals.num_positions, row.totals.num_positions));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("entries", shard.footer().totals.num_entries, row.totals.num_entries));
+  if (!(shard.header().config == config)) return differs("config", "another configuration");
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
+                         CheckPayload check_payloads, std::unique_ptr<CacheReader>* out) {
+  std::unique_ptr<CacheReader> reader(new CacheReader);
+  reader->config_ = config;
+  for (const ShardRow& row : rows) {
+    std::unique_ptr<ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(row.path, check_payloads, &shard));
+    SPARSELOGITS_RETURN_IF_ERROR(CheckRow(*shard, row, config));
+    const Totals& totals = shard->footer().totals;
+    reader->sequence_starts_.push_back(reader->sequence_starts_.back() + totals.num_sequences);
+    reader->position_starts_.push_back(reader->position_starts_.back() + totals.num_positions);
+    reader->num_entries_ += totals.num_entries;
+    reader->shards_.push_back(std::move(shard));
+  }
+  *out = std::move(reader);
+  return Status::Ok();
+}
+
+Status CacheReader::CheckIndex(const char* what, int64_t index, uint64_t count) const {
+  if (index >= 0 && static_cast<uint64_t>(index) < count) return Status::Ok();
+  return Status::InvalidArgument(std::string(what) + " " + std::to_string(index) +
+                                 " is outside 0 ... " + std::to_string(count) + " - 1");
+}
+
+// Room for what positions of this cache hold on average and a fifth more: arrays seldom grow.
+void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
+  const double average =
+      this->num_positions() == 0
+          ? 0
+          : static_cast<double>(num_entries_) / static_cast<double>(this->num_positions());
+  const auto entries = static_cast<size_t>(static_cast<double>(num_positions) * average * 1.2) + 64;
+  batch->records.offsets.Reserve(num_positions + 1);
+  batch->records.offsets.Append(0);
+  batch->records.token_ids.Reserve(entries);
+  if (config_.format.value_kind == ValueKind::kCounts)
+    batch->records.counts.Reserve(entries);
+  else
+    batch->records.weights.Reserve(entries);
+  if (config_.format.store_tokens) batch->tokens.Reserve(num_positions);
+}
+
+Status CacheReader::ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) const {
+  while (first < last) {
+    const size_t i = FindShard(position_starts_, first);
+    const uint64_t end = std::min(last, position_starts_[i + 1]);
+    const bool tokens = config_.format.store_tokens;
+    if (tokens) batch->tokens.EnsureRoom(end - first);
+    SPARSELOGITS_RETURN_IF_ERROR(
+        shards_[i]->ReadPositions(first - position_starts_[i], end - position_starts_[i],
+                                  &batch->records, tokens ? batch->tokens.end() : nullptr));
+    if (tokens) batch->tokens.Advance(end - first);
+    first = end;
+  }
+  return Status::Ok();
+}
+
+Status CacheReader::ReadSequences(std::span<const int64_t> sequences, int64_t start, int64_t stop,
+                                  CacheBatch* batch) const {
+  struct Range {
+    uint64_t first, last;
+  };
+  std::vector<Range> ranges;
+  ranges.reserve(sequences.size());
+  batch->sequence_offsets.Append(0);
+  int64_t total = 0;
+  for (const int64_t sequence : sequences) {
+    SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("sequence", sequence, num_sequences()));
+    const size_t i = FindShard(sequence_starts_, static_cast<uint64_t>(sequence));
+    const auto local = static_cast<uint32_t>(static_cast<uint64_t>(sequence) - sequence_starts_[i]);
+    const ShardIndexView& index = shards_[i]->index();
+    const uint64_t begin = index.sequence_start(local);
+    const auto length = static_cast<int64_t>(index.sequence_start(local + 1) - begin);
+    const int64_t until = stop < 0 ? length : stop;
+    if (start < 0 || start > until || until > length)
+      return Status::InvalidArgument("positions " + std::to_string(start) + " to " +
+                                     std::to_string(until) + " of sequence " +
+                                     std::to_string(sequence) + ", which has " +
+                                     std::to_string(length));
+    const uint64_t base = position_starts_[i] + begin;
+    ranges.push_back({base + static_cast<uint64_t>(start), base + static_cast<uint64_t>(until)});
+    total += until - start;
+    batch->sequence_offsets.Append(total);
+  }
+  Reserve(static_cast<uint64_t>(total), batch);
+  for (const Range& range : ranges)
+    SPARSELOGITS_RETURN_IF_ERROR(ReadRange(range.first, range.last, batch));
+  return Status::Ok();
+}
+
+Status CacheReader::ReadPositions(std::span<const int64_t> positions, CacheBatch* batch) const {
+  for (const int64_t position : positions)
+    SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("position", position, num_positions()));
+  Reserve(positions.size(), batch);
+  for (size_t i = 0; i < positions.size();) {
+    size_t j = i + 1;  // the run of consecutive positions from i on is one range
+    while (j < positions.size() && positions[j] == positions[j - 1] + 1) ++j;
+    const auto first = static_cast<uint64_t>(positions[i]);
+    SPARSELOGITS_RETURN_IF_ERROR(ReadRange(first, first + (j - i), batch));
+    i = j;
+  }
+  return Status::Ok();
+}
+
+Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
+                                      std::vector<int64_t>* starts) const {
+  infos->resize(num_sequences());
+  starts->assign(1, 0);
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    SPARSELOGITS_RETURN_IF_ERROR(shards_[i]->ReadSequenceTable(infos->data() + sequence_starts_[i]));
+    const ShardIndexView& index = shards_[i]->index();
+    for (uint32_t j = 1; j <= index.num_sequences(); ++j)
+      starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
+  }
+  return Status::Ok();
+}
+
+}  // namespace sparselogits

@@ -1,0 +1,59 @@
+// Reads the shards of a cache as one: global sequence and position indices.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sparselogits/shard_reader.h"
+
+namespace sparselogits {
+
+// What a manifest says of a shard.
+struct ShardRow {
+  std::string path;
+  Uuid uuid;
+  uint64_t file_length;
+  Totals totals;
+};
+
+// What one read returns; see RecordBatch.
+struct CacheBatch {
+  RecordBatch records;
+  Buffer<int32_t> tokens;            // one a position, where the cache stores tokens
+  Buffer<int64_t> sequence_offsets;  // (sequences + 1), into positions
+};
+
+// Safe to use from several threads at once.
+class CacheReader {
+ public:
+  // Opens every shard and compares it with its row and with the configuration.
+  static Status Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
+                     CheckPayload check_payloads, std::unique_ptr<CacheReader>* out);
+
+  uint64_t num_sequences() const { return sequence_starts_.back(); }
+  uint64_t num_positions() const { return position_starts_.back(); }
+  uint64_t num_entries() const { return num_entries_; }
+  const ShardConfig& config() const { return config_; }
+
+  // Positions start .. stop - 1 of each sequence; stop = -1 stands for its end.
+  Status ReadSequences(std::span<const int64_t> sequences, int64_t start, int64_t stop,
+                       CacheBatch* batch) const;
+  Status ReadPositions(std::span<const int64_t> positions, CacheBatch* batch) const;
+  // Every sequence's id and fingerprint, and the global position at which it starts.
+  Status ReadSequenceTable(std::vector<SequenceInfo>* infos, std::vector<int64_t>* starts) const;
+
+ private:
+  CacheReader() = default;
+  Status ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) const;
+  Status CheckIndex(const char* what, int64_t index, uint64_t count) const;
+  void Reserve(uint64_t num_positions, CacheBatch* batch) const;
+
+  ShardConfig config_;
+  std::vector<std::unique_ptr<ShardReader>> shards_;
+  std::vector<uint64_t> sequence_starts_ = {0}, position_starts_ = {0};  // of each shard, and the end
+  uint64_t num_entries_ = 0;
+};
+
+}  // namespace sparselogits

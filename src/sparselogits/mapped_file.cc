@@ -1,0 +1,65 @@
+#include "sparselogits/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace sparselogits {
+namespace {
+
+Status SystemError(const std::string& what, const std::string& path) {
+  const int error = errno;
+  return Status::Io(what + ": " + std::strerror(error), error).In(path);
+}
+
+Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& path) {
+  for (size_t done = 0; done < size;) {
+    const ssize_t got = pread(descriptor, out + done, size - done, static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return SystemError("cannot read", path);
+    if (got == 0) return Status::Truncated("the file shrank while it was read").In(path);
+    done += static_cast<size_t>(got);
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* out) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return SystemError("cannot open", path);
+  std::unique_ptr<MappedFile> file(new MappedFile(path));
+  Status status;
+  struct stat info;
+  if (fstat(descriptor, &info) != 0) {
+    status = SystemError("cannot stat", path);
+  } else if (!S_ISREG(info.st_mode)) {
+    status = Status::Io("not a regular file", EINVAL).In(path);
+  } else {
+    file->size_ = static_cast<size_t>(info.st_size);
+    void* const at = file->size_ == 0 ? MAP_FAILED
+                                      : mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE,
+                                             descriptor, 0);
+    if (at != MAP_FAILED) {
+      file->mapped_ = true;
+      file->data_ = static_cast<const uint8_t*>(at);
+    } else {
+      file->copy_.resize(file->size_ + kReadPadding);
+      file->data_ = file->copy_.data();
+      status = ReadAll(descriptor, file->copy_.data(), file->size_, path);
+    }
+  }
+  close(descriptor);
+  if (status.ok()) *out = std::move(file);
+  return status;
+}
+
+MappedFile::~MappedFile() {
+  if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+}  // namespace sparselogits

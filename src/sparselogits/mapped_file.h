@@ -1,0 +1,33 @@
+// A read-only view of a whole file: memory-mapped, or read into memory where mapping fails.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "sparselogits/bytes.h"
+#include "sparselogits/status.h"
+
+namespace sparselogits {
+
+class MappedFile {
+ public:
+  // The descriptor is closed again: the mapping outlives it, and forks inherit nothing open.
+  static Status Open(const std::string& path, std::unique_ptr<MappedFile>* out);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  ByteSpan bytes() const { return {data_, size_}; }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit MappedFile(std::string path) : path_(std::move(path)) {}
+
+  std::string path_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  bool mapped_ = false;
+  Bytes copy_;  // where mapping failed
+};
+
+}  // namespace sparselogits

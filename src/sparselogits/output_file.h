@@ -1,0 +1,47 @@
+// A file being written: exclusively created, locked, appended to, made durable, renamed. The one
+// place where the writing side meets the operating system.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "sparselogits/bytes.h"
+#include "sparselogits/status.h"
+
+namespace sparselogits {
+
+class OutputFile {
+ public:
+  // Fails where the file exists already. Holds an exclusive flock until it is closed, so that a
+  // writer at work can be told from one that died.
+  static Status Create(const std::string& path, std::unique_ptr<OutputFile>* out);
+  // Opens an existing file, cuts it to `length` bytes and appends after them.
+  // Fails where another process holds the lock.
+  static Status Reopen(const std::string& path, std::unique_ptr<OutputFile>* out);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  Status Append(ByteSpan bytes);
+  Status Truncate(uint64_t length);
+  // Everything appended so far survives a crash of the machine once this returns.
+  Status Sync();
+  // Syncs, renames and makes the new name durable.
+  Status RenameTo(const std::string& path);
+
+  uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  OutputFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  Status Lock();
+
+  std::string path_;
+  int descriptor_;
+  uint64_t size_ = 0;
+};
+
+// Removes a file and makes that durable.
+Status RemoveFile(const std::string& path);
+
+}  // namespace sparselogits

@@ -1,0 +1,61 @@
+// Reads one finished shard: validated when it is opened, its frames when they are first touched.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "sparselogits/codec.h"
+#include "sparselogits/frame_reader.h"
+#include "sparselogits/mapped_file.h"
+#include "sparselogits/shard_index.h"
+#include "sparselogits/shard_layout.h"
+
+namespace sparselogits {
+
+struct SequenceInfo {
+  uint64_t sequence_id;
+  uint64_t fingerprint;
+};
+
+// Safe to use from several threads at once.
+class ShardReader {
+ public:
+  static Status Open(const std::string& path, CheckPayload check_payloads,
+                     std::unique_ptr<ShardReader>* out);
+
+  const std::string& path() const { return file_->path(); }
+  ByteSpan bytes() const { return file_->bytes(); }
+  const ShardHeader& header() const { return header_; }
+  const Footer& footer() const { return footer_; }
+  const ShardIndexView& index() const { return index_; }
+
+  Status ReadMetadata(Bytes* metadata) const;
+  // Appends the records of positions first .. last - 1 of the shard to `batch` and, where the shard
+  // stores tokens and `tokens` is not null, writes their input tokens.
+  // REQUIRES: first <= last <= num_positions.
+  Status ReadPositions(uint64_t first, uint64_t last, RecordBatch* batch, int32_t* tokens) const;
+  // Writes what the SEQS frames say of every sequence, in order.
+  Status ReadSequenceTable(SequenceInfo* out) const;
+
+ private:
+  explicit ShardReader(std::unique_ptr<MappedFile> file, CheckPayload check_payloads)
+      : file_(std::move(file)), check_payloads_(check_payloads) {}
+  Status Validate();
+  Status BlockContent(uint32_t block, ByteSpan* content, std::shared_ptr<const Frame>* holder) const;
+
+  std::unique_ptr<MappedFile> file_;
+  CheckPayload check_payloads_;
+  ShardHeader header_;
+  Footer footer_;
+  ShardIndexView index_;
+  std::unique_ptr<BlockCodec> codec_;
+  // Blocks whose frame was found good. A flag that is set late only means a check made twice.
+  mutable std::unique_ptr<std::atomic<bool>[]> touched_;
+  mutable std::mutex unwrapped_mutex_;
+  mutable std::shared_ptr<const Frame> unwrapped_;  // the LZ4-wrapped block read last
+};
+
+}  // namespace sparselogits

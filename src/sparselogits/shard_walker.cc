@@ -1,0 +1,185 @@
+#include "sparselogits/shard_walker.h"
+
+#include <string>
+
+#include "sparselogits/crc32c.h"
+#include "sparselogits/limits.h"
+#include "sparselogits/xxh64.h"
+
+namespace sparselogits {
+
+ShardWalker::ShardWalker(ByteSpan file, WalkDepth depth) : file_(file), depth_(depth) {}
+
+Status ShardWalker::Walk(uint64_t end, const std::function<void(uint64_t)>& progress) {
+  if (file_.size() < kHeaderLength)
+    return Status::Truncated("the file has " + std::to_string(file_.size()) +
+                             " bytes, fewer than a header")
+        .Field("header")
+        .At(0);
+  SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(file_, &header_));
+  codec_ = MakeCodec(header_.config.codec, header_.config.format);
+  for (uint64_t offset = kHeaderLength; offset < end;) {
+    Frame frame;
+    SPARSELOGITS_RETURN_IF_ERROR(
+        ReadFrame(file_, end, header_, offset, CheckPayload::kYes, &frame));
+    const bool wrapped = frame.header.wrapping != Wrapping::kNone;
+    Status status = Take(frame);
+    if (!status.ok()) {
+      if (status.offset() < 0) return std::move(status).At(static_cast<int64_t>(offset));
+      // Offsets inside an LZ4 block have no place in the file: the frame has.
+      return std::move(status).Shift(wrapped ? static_cast<int64_t>(offset) - status.offset()
+                                             : static_cast<int64_t>(offset + kFrameHeaderLength));
+    }
+    offset += frame.header.frame_length();
+    if (frame.header.type == FrameType::kCommit) {
+      committed_end_ = offset;
+      if (progress) progress(offset);
+    }
+  }
+  return Status::Ok();
+}
+
+Status ShardWalker::Take(const Frame& frame) {
+  if ((frame.header.type == FrameType::kMetadata) == seen_metadata_)
+    return Status::Corruption(seen_metadata_ ? "a second metadata frame"
+                                             : "the first frame is not the metadata")
+        .Field("type");
+  uint8_t stored_crc[4];
+  Store32(stored_crc, frame.header.frame_crc);
+  const uint32_t chain_before = chain_;
+  chain_ = ExtendCrc32c(chain_, stored_crc, sizeof(stored_crc));
+  FrameSections content;
+  switch (frame.header.type) {
+    case FrameType::kMetadata:
+      seen_metadata_ = true;
+      metadata_.assign(frame.content.begin(), frame.content.end());
+      content.metadata = frame.content.size() * 8;
+      break;
+    case FrameType::kBlock:
+      if (depth_ == WalkDepth::kRecords)
+        SPARSELOGITS_RETURN_IF_ERROR(codec_->Check(frame.content, frame.header.num_items,
+                                                   frame.header.num_entries, &content.block));
+      SPARSELOGITS_RETURN_IF_ERROR(TakeBlock(frame));
+      break;
+    case FrameType::kSequences:
+      SPARSELOGITS_RETURN_IF_ERROR(TakeSequences(frame));
+      content.sequence_ids = content.fingerprints = uint64_t{frame.header.num_items} * 64;
+      content.lengths = uint64_t{frame.header.num_items} * 32;
+      break;
+    case FrameType::kCommit:
+      commit_chain_ = chain_before;
+      SPARSELOGITS_RETURN_IF_ERROR(TakeCommit(frame));
+      content.commits = kCommitLength * 8;
+      break;
+    case FrameType::kIndex:
+      return Status::Corruption("an index before the end of the frames").Field("type");
+  }
+  Account(frame, content);
+  return Status::Ok();
+}
+
+Status ShardWalker::TakeBlock(const Frame& frame) {
+  const uint32_t positions = frame.header.num_items;
+  if (totals_.num_positions + positions > kMaxPositionsPerShard)
+    return Status::Corruption("more positions than the limit 2^32 - 1").Field("num_items");
+  index_.AddBlock(frame.offset, positions);
+  totals_.num_positions += positions;
+  totals_.num_entries += frame.header.num_entries;
+  if (depth_ != WalkDepth::kRecords || !header_.config.format.store_tokens) return Status::Ok();
+  std::vector<int32_t> tokens(positions);
+  SPARSELOGITS_RETURN_IF_ERROR(
+      codec_->DecodeTokens(frame.content, positions, 0, positions, tokens.data()));
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  return Status::Ok();
+}
+
+Status ShardWalker::TakeSequences(const Frame& frame) {
+  const size_t n = frame.header.num_items;
+  const uint8_t* const ids = frame.content.data();
+  const uint8_t* const fingerprints = ids + 8 * n;
+  const uint8_t* const lengths = fingerprints + 8 * n;
+  if (totals_.num_sequences + n > kMaxSequencesPerShard)
+    return Status::Corruption("more sequences than the limit 2^28").Field("num_items");
+  size_t token = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const uint64_t id = Load64(ids + 8 * i);
+    const uint32_t length = Load32(lengths + 4 * i);
+    if (index_.sequence_positions() + length > totals_.num_positions)
+      return Status::Corruption("sequence_id " + std::to_string(id) +
+                                " is longer than the positions that are stored")
+          .Field("length")
+          .At(static_cast<int64_t>(16 * n + 4 * i));
+    if (depth_ == WalkDepth::kRecords && header_.config.format.store_tokens) {
+      const uint64_t found = FingerprintTokens(std::span(tokens_).subspan(token, length));
+      if (found != Load64(fingerprints + 8 * i))
+        return Status::Corruption("the stored tokens of sequence_id " + std::to_string(id) +
+                                  " do not have its fingerprint")
+            .Field("fingerprint")
+            .At(static_cast<int64_t>(8 * n + 8 * i));
+      token += length;
+    }
+    index_.AddSequence(length);
+    sequence_ids_.push_back(id);
+  }
+  tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(token));
+  index_.AddSequenceFrame(frame.offset, static_cast<uint32_t>(totals_.num_sequences));
+  totals_.num_sequences += n;
+  return Status::Ok();
+}
+
+Status ShardWalker::TakeCommit(const Frame& frame) {
+  Totals stated;
+  uint32_t chain = 0;
+  SPARSELOGITS_RETURN_IF_ERROR(DecodeCommit(frame.content, &stated, &chain));
+  if (chain != commit_chain_)
+    return Status::Corruption("the chain does not match: a frame before this commit is missing, "
+                              "repeated or out of place")
+        .Field("chain")
+        .At(24);
+  if (stated.num_positions != totals_.num_positions ||
+      stated.num_positions != index_.sequence_positions())
+    return Status::Corruption("the commit states " + std::to_string(stated.num_positions) +
+                              " positions, the blocks hold " +
+                              std::to_string(totals_.num_positions) + ", the sequences " +
+                              std::to_string(index_.sequence_positions()))
+        .Field("num_positions")
+        .At(0);
+  if (stated.num_sequences != totals_.num_sequences)
+    return Status::Corruption("the commit states " + std::to_string(stated.num_sequences) +
+                              " sequences, the shard holds " +
+                              std::to_string(totals_.num_sequences))
+        .Field("num_sequences")
+        .At(8);
+  if (stated.num_entries != totals_.num_entries)
+    return Status::Corruption("the commit states " + std::to_string(stated.num_entries) +
+                              " entries, the shard holds " + std::to_string(totals_.num_entries))
+        .Field("num_entries")
+        .At(16);
+  return Status::Ok();
+}
+
+void ShardWalker::Account(const Frame& frame, const FrameSections& content) {
+  sections_.frame_headers += kFrameHeaderLength * 8;
+  sections_.padding += (PaddedLength(frame.header.payload_length) - frame.header.payload_length) * 8;
+  if (frame.header.wrapping != Wrapping::kNone) {
+    sections_.wrapped += uint64_t{frame.header.payload_length} * 8;
+    return;
+  }
+  BlockSections& block = sections_.block;
+  block.block_header += content.block.block_header;
+  block.directory += content.block.directory;
+  block.tokens += content.block.tokens;
+  block.presence += content.block.presence;
+  block.counts += content.block.counts;
+  block.entry_numbers += content.block.entry_numbers;
+  block.ids += content.block.ids;
+  block.weights += content.block.weights;
+  block.stretch_padding += content.block.stretch_padding;
+  sections_.metadata += content.metadata;
+  sections_.sequence_ids += content.sequence_ids;
+  sections_.fingerprints += content.fingerprints;
+  sections_.lengths += content.lengths;
+  sections_.commits += content.commits;
+}
+
+}  // namespace sparselogits

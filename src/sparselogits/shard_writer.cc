@@ -1,0 +1,191 @@
+#include "sparselogits/shard_writer.h"
+
+#include <algorithm>
+
+#include "sparselogits/crc32c.h"
+#include "sparselogits/limits.h"
+#include "sparselogits/lz4_block.h"
+
+namespace sparselogits {
+
+Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader frame, ByteSpan content,
+                   uint32_t* chain, uint64_t* offset) {
+  frame.content_length = static_cast<uint32_t>(content.size());
+  ByteSpan payload = content;
+  Bytes wrapped;
+  const bool may_wrap = frame.type != FrameType::kCommit && frame.type != FrameType::kIndex &&
+                        (header.incompatible_features & kFeatureLz4Frames) != 0 &&
+                        CurrentLz4() != nullptr && !content.empty();
+  // Worth it only from 3 % on (formats/v1.md section 4).
+  if (may_wrap && CurrentLz4()->compress(content, &wrapped) &&
+      wrapped.size() + content.size() * 3 / 100 < content.size()) {
+    frame.wrapping = Wrapping::kLz4;
+    payload = wrapped;
+  }
+  frame.payload_length = static_cast<uint32_t>(payload.size());
+  Bytes bytes(kFrameHeaderLength);
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  bytes.resize(kFrameHeaderLength + PaddedLength(payload.size()));
+  frame.payload_crc = Crc32c(ByteSpan(bytes).subspan(kFrameHeaderLength));
+  *offset = file->size();
+  EncodeFrameHeader(&frame, header.uuid, *offset, bytes.data());
+  uint8_t stored_crc[4];
+  Store32(stored_crc, frame.frame_crc);
+  *chain = ExtendCrc32c(*chain, stored_crc, sizeof(stored_crc));
+  return file->Append(bytes);
+}
+
+Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& index,
+                 const Totals& totals, uint32_t chain, const std::string& path) {
+  Footer footer;
+  footer.totals = totals;
+  footer.chain = chain;
+  FrameHeader frame;
+  frame.type = FrameType::kIndex;
+  SPARSELOGITS_RETURN_IF_ERROR(
+      AppendFrame(file, header, frame, index.Encode(), &chain, &footer.index_offset));
+  footer.file_length = file->size() + kFooterLength;
+  uint8_t bytes[kFooterLength];
+  EncodeFooter(footer, header.uuid, bytes);
+  SPARSELOGITS_RETURN_IF_ERROR(file->Append(bytes));
+  return file->RenameTo(path);
+}
+
+ShardWriter::ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file)
+    : header_(header),
+      file_(std::move(file)),
+      codec_(MakeCodec(header.config.codec, header.config.format)) {}
+
+Status ShardWriter::Create(const std::string& path, const ShardHeader& header, ByteSpan metadata,
+                           std::unique_ptr<ShardWriter>* out) {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckConfig(header.config));
+  if (metadata.size() > kMaxMetadataLength)
+    return Status::InvalidArgument("metadata: " + std::to_string(metadata.size()) +
+                                   " bytes of JSON are above the limit 2^20");
+  std::unique_ptr<OutputFile> file;
+  SPARSELOGITS_RETURN_IF_ERROR(OutputFile::Create(path, &file));
+  std::unique_ptr<ShardWriter> writer(new ShardWriter(header, std::move(file)));
+  uint8_t bytes[kHeaderLength];
+  EncodeHeader(header, bytes);
+  SPARSELOGITS_RETURN_IF_ERROR(writer->file_->Append(bytes));
+  FrameHeader frame;
+  frame.type = FrameType::kMetadata;
+  SPARSELOGITS_RETURN_IF_ERROR(writer->WriteFrame(frame, metadata));
+  *out = std::move(writer);
+  return Status::Ok();
+}
+
+Status ShardWriter::WriteFrame(FrameHeader frame, ByteSpan content) {
+  uint64_t offset = 0;
+  failure_ = AppendFrame(file_.get(), header_, frame, content, &chain_, &offset);
+  return failure_;
+}
+
+Status ShardWriter::CheckRoom(const CanonicalSequences& sequences) const {
+  if (totals_.num_positions + sequences.tokens.size() > kMaxPositionsPerShard ||
+      totals_.num_sequences + sequences.lengths.size() > kMaxSequencesPerShard)
+    return Status::InvalidArgument("the shard is full: its limits are 2^32 - 1 positions and 2^28 sequences");
+  return Status::Ok();
+}
+
+uint64_t ShardWriter::uncommitted_bytes() const {
+  // Pending entries are counted at about what they will cost.
+  return file_->size() - committed_size_ + (pending_.token_ids.size() - pending_entry_) * 2 +
+         pending_.lengths.size() * kBytesPerSequence;
+}
+
+Status ShardWriter::Append(const SequenceInput& input) {
+  SPARSELOGITS_RETURN_IF_ERROR(failure_);
+  CanonicalSequences sequences;
+  SPARSELOGITS_RETURN_IF_ERROR(Canonicalise(input, header_.config.format, &sequences));
+  SPARSELOGITS_RETURN_IF_ERROR(CheckRoom(sequences));
+  totals_.num_positions += sequences.tokens.size();
+  totals_.num_sequences += sequences.lengths.size();
+  totals_.num_entries += sequences.token_ids.size();
+  pending_.Append(sequences);
+  return WriteBlocks(/*all=*/false);
+}
+
+Status ShardWriter::WriteBlocks(bool all) {
+  const size_t full = size_t{1} << header_.block_log2;
+  const size_t num_positions = pending_.entries.size();
+  for (size_t position = pending_position_, entries = 0; position < num_positions; ++position) {
+    entries += pending_.entries[position];
+    const size_t positions = position + 1 - pending_position_;
+    const bool last = all && position + 1 == num_positions;
+    if (positions == full || entries >= kMaxEntriesPerBlock || last) {
+      SPARSELOGITS_RETURN_IF_ERROR(WriteBlock(positions, entries));
+      entries = 0;
+    }
+  }
+  pending_.DropPositions(pending_position_, pending_entry_);
+  pending_position_ = pending_entry_ = 0;
+  return Status::Ok();
+}
+
+Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
+  BlockView block;
+  block.tokens = std::span(pending_.tokens).subspan(pending_position_, num_positions);
+  block.entries = std::span(pending_.entries).subspan(pending_position_, num_positions);
+  block.token_ids = std::span(pending_.token_ids).subspan(pending_entry_, num_entries);
+  if (header_.config.format.value_kind == ValueKind::kCounts)
+    block.counts = std::span(pending_.counts).subspan(pending_entry_, num_entries);
+  else
+    block.weight_bits = std::span(pending_.weight_bits).subspan(pending_entry_, num_entries);
+  Bytes content;
+  codec_->Encode(block, &content);
+
+  FrameHeader frame;
+  frame.type = FrameType::kBlock;
+  frame.codec = header_.config.codec;
+  frame.num_items = static_cast<uint32_t>(num_positions);
+  frame.num_entries = static_cast<uint32_t>(num_entries);
+  const uint64_t offset = file_->size();
+  if (offset + kFrameHeaderLength + content.size() > kMaxShardLength)
+    return failure_ = Status::InvalidArgument("the shard is full: its limit is 2^35 bytes");
+  SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
+  index_.AddBlock(offset, frame.num_items);
+  pending_position_ += num_positions;
+  pending_entry_ += num_entries;
+  written_entries_ += num_entries;
+  return Status::Ok();
+}
+
+Status ShardWriter::Commit() {
+  SPARSELOGITS_RETURN_IF_ERROR(failure_);
+  SPARSELOGITS_RETURN_IF_ERROR(WriteBlocks(/*all=*/true));
+  if (!pending_.lengths.empty()) {
+    Bytes content;
+    for (const uint64_t id : pending_.sequence_ids) AppendLittle<uint64_t>(&content, id);
+    for (const uint64_t print : pending_.fingerprints) AppendLittle<uint64_t>(&content, print);
+    for (const uint32_t length : pending_.lengths) AppendLittle<uint32_t>(&content, length);
+    FrameHeader frame;
+    frame.type = FrameType::kSequences;
+    frame.num_items = static_cast<uint32_t>(pending_.lengths.size());
+    const uint64_t offset = file_->size();
+    SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
+    index_.AddSequenceFrame(offset, static_cast<uint32_t>(index_.num_sequences()));
+    for (const uint32_t length : pending_.lengths) index_.AddSequence(length);
+    pending_ = {};
+  }
+  if (committed_size_ != file_->size()) {
+    uint8_t content[kCommitLength];
+    chain_at_commit_ = chain_;
+    EncodeCommit(totals_, chain_, content);
+    FrameHeader frame;
+    frame.type = FrameType::kCommit;
+    SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
+    failure_ = file_->Sync();
+    SPARSELOGITS_RETURN_IF_ERROR(failure_);
+    committed_size_ = file_->size();
+  }
+  return Status::Ok();
+}
+
+Status ShardWriter::Finish(const std::string& path) {
+  SPARSELOGITS_RETURN_IF_ERROR(Commit());
+  failure_ = SealShard(file_.get(), header_, index_, totals_, chain_at_commit_, path);
+  return failure_;
+}
+
+}  // namespace sparselogits

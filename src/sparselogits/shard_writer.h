@@ -1,0 +1,63 @@
+// Writes one shard: validated sequences in, frames out, crash-safe at every commit.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "sparselogits/output_file.h"
+#include "sparselogits/sequence_input.h"
+#include "sparselogits/shard_index.h"
+#include "sparselogits/shard_layout.h"
+
+namespace sparselogits {
+
+class ShardWriter {
+ public:
+  // Creates `path` exclusively and writes the header and the metadata (JSON) to it.
+  static Status Create(const std::string& path, const ShardHeader& header, ByteSpan metadata,
+                       std::unique_ptr<ShardWriter>* out);
+
+  // Takes all the sequences of the input, or none where one of them is not valid.
+  Status Append(const SequenceInput& input);
+  // What was appended before survives anything that happens after this has returned.
+  Status Commit();
+  // Commits, writes index and footer, and renames the file to `path`. The writer is then done.
+  Status Finish(const std::string& path);
+
+  const Totals& totals() const { return totals_; }
+  uint64_t bytes_written() const { return file_->size(); }
+  uint64_t uncommitted_bytes() const;
+  const Uuid& uuid() const { return header_.uuid; }
+
+ private:
+  ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file);
+  Status WriteBlocks(bool all);
+  Status WriteBlock(size_t num_positions, size_t num_entries);
+  Status WriteFrame(FrameHeader frame, ByteSpan content);
+  Status CheckRoom(const CanonicalSequences& sequences) const;
+
+  ShardHeader header_;
+  std::unique_ptr<OutputFile> file_;
+  std::unique_ptr<BlockCodec> codec_;
+  ShardIndex index_;
+  Totals totals_;             // of everything appended
+  uint64_t written_entries_ = 0;
+  uint32_t chain_ = 0;
+  uint32_t chain_at_commit_ = 0;
+  uint64_t committed_size_ = 0;
+  Status failure_;            // of an earlier write; nothing may follow it
+
+  CanonicalSequences pending_;  // positions not yet in a block; sequences not yet in a SEQS frame
+  size_t pending_position_ = 0, pending_entry_ = 0;  // what a block has taken already
+};
+
+// Appends index and footer after the frames that `index` describes, and renames the file.
+// The end of a writer's work, and of a recovery.
+Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& index,
+                 const Totals& totals, uint32_t chain, const std::string& path);
+
+// Appends a frame and extends `chain` with its frame_crc.
+Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader frame, ByteSpan content,
+                   uint32_t* chain, uint64_t* offset);
+
+}  // namespace sparselogits
