@@ -5,6 +5,11 @@
 
 namespace sparselogits::python {
 
+void BindConfig(pybind11::module_& module);
+void BindWriter(pybind11::module_& module);
+void BindReader(pybind11::module_& module);
+void BindHashes(pybind11::module_& module);
+void BindLz4(pybind11::module_& module);
 void BindSampler(pybind11::module_& module);
 
 }  // namespace sparselogits::python

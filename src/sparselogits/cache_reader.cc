@@ -14,7 +14,9 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
 
 Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig& config) {
   const auto differs = [&](const char* field, const std::string& what) {
-    return Status::Corruption("the shard is not the one of the manifest: " + what).Field(field).In(row.path);
+    return Status::Corruption("the shard is not the one of the manifest: " + what)
+        .Field(field)
+        .In(row.path);
   };
   if (shard.header().uuid != row.uuid) return differs("uuid", "another uuid");
   const auto compare = [&](const char* field, uint64_t found, uint64_t stated) {
@@ -109,10 +111,9 @@ Status CacheReader::ReadSequences(std::span<const int64_t> sequences, int64_t st
     const auto length = static_cast<int64_t>(index.sequence_start(local + 1) - begin);
     const int64_t until = stop < 0 ? length : stop;
     if (start < 0 || start > until || until > length)
-      return Status::InvalidArgument("positions " + std::to_string(start) + " to " +
-                                     std::to_string(until) + " of sequence " +
-                                     std::to_string(sequence) + ", which has " +
-                                     std::to_string(length));
+      return Status::InvalidArgument(
+          "positions " + std::to_string(start) + " to " + std::to_string(until) + " of sequence " +
+          std::to_string(sequence) + ", which has " + std::to_string(length));
     const uint64_t base = position_starts_[i] + begin;
     ranges.push_back({base + static_cast<uint64_t>(start), base + static_cast<uint64_t>(until)});
     total += until - start;
@@ -143,7 +144,8 @@ Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
   infos->resize(num_sequences());
   starts->assign(1, 0);
   for (size_t i = 0; i < shards_.size(); ++i) {
-    SPARSELOGITS_RETURN_IF_ERROR(shards_[i]->ReadSequenceTable(infos->data() + sequence_starts_[i]));
+    SPARSELOGITS_RETURN_IF_ERROR(
+        shards_[i]->ReadSequenceTable(infos->data() + sequence_starts_[i]));
     const ShardIndexView& index = shards_[i]->index();
     for (uint32_t j = 1; j <= index.num_sequences(); ++j)
       starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));

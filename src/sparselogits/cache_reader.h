@@ -52,7 +52,8 @@ class CacheReader {
 
   ShardConfig config_;
   std::vector<std::unique_ptr<ShardReader>> shards_;
-  std::vector<uint64_t> sequence_starts_ = {0}, position_starts_ = {0};  // of each shard, and the end
+  std::vector<uint64_t> sequence_starts_ = {0},
+                        position_starts_ = {0};  // of each shard, and the end
   uint64_t num_entries_ = 0;
 };
 

@@ -34,8 +34,8 @@ class BlockCodec {
   virtual void Encode(const BlockView& block, Bytes* out) const = 0;
 
   // Appends the records of positions first .. last - 1 to `out`. Whatever the content is, nothing
-  // outside it and kReadPadding bytes after it is read. Offsets in a Status are relative to the content.
-  // REQUIRES: first <= last <= num_positions.
+  // outside it and kReadPadding bytes after it is read. Offsets in a Status are relative to the
+  // content. REQUIRES: first <= last <= num_positions.
   virtual Status DecodeRecords(ByteSpan content, uint32_t num_positions, uint32_t first,
                                uint32_t last, RecordBatch* out) const = 0;
 

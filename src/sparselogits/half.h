@@ -14,7 +14,8 @@ inline float Float16ToFloat(uint32_t bits) {
   const uint32_t exponent = (bits >> 10) & 0x1F;
   const uint32_t mantissa = bits & 0x3FF;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;  // subnormal: exact
   return sign ? -magnitude : magnitude;
 }
@@ -43,14 +44,12 @@ inline float LargestWeight(WeightDtype dtype) {
 inline uint32_t NarrowWeight(float weight, WeightDtype dtype, uint32_t random) {
   const uint32_t bits = std::bit_cast<uint32_t>(weight);
   switch (dtype) {
-    case WeightDtype::kBfloat16:
-      return (bits >> 16) + ((bits & 0xFFFF) > (random >> 16) ? 1 : 0);
+    case WeightDtype::kBfloat16: return (bits >> 16) + ((bits & 0xFFFF) > (random >> 16) ? 1 : 0);
     case WeightDtype::kFloat16: {
       const bool normal = weight >= 0x1p-14f;
       // Below 2^-14 float16 is a fixed-point number in units of 2^-24.
       const double scaled = normal ? 0 : static_cast<double>(weight) * 0x1p24;
-      const uint32_t lower =
-          normal ? (bits >> 13) - (112u << 10) : static_cast<uint32_t>(scaled);
+      const uint32_t lower = normal ? (bits >> 13) - (112u << 10) : static_cast<uint32_t>(scaled);
       const double rest = normal ? (bits & 0x1FFF) * 0x1p-13 : scaled - std::floor(scaled);
       return lower + (rest > random * 0x1p-32 ? 1 : 0);
     }

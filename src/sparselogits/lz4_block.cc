@@ -19,8 +19,8 @@ bool Compress(ByteSpan in, Bytes* out) {
 }
 
 bool Decompress(ByteSpan in, uint8_t* out, size_t size) {
-  return LZ4_decompress_safe(reinterpret_cast<const char*>(in.data()),
-                             reinterpret_cast<char*>(out), static_cast<int>(in.size()),
+  return LZ4_decompress_safe(reinterpret_cast<const char*>(in.data()), reinterpret_cast<char*>(out),
+                             static_cast<int>(in.size()),
                              static_cast<int>(size)) == static_cast<int>(size);
 }
 

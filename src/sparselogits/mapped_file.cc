@@ -41,9 +41,9 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
     status = Status::Io("not a regular file", EINVAL).In(path);
   } else {
     file->size_ = static_cast<size_t>(info.st_size);
-    void* const at = file->size_ == 0 ? MAP_FAILED
-                                      : mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE,
-                                             descriptor, 0);
+    void* const at = file->size_ == 0
+                         ? MAP_FAILED
+                         : mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (at != MAP_FAILED) {
       file->mapped_ = true;
       file->data_ = static_cast<const uint8_t*>(at);

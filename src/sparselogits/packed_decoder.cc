@@ -192,7 +192,8 @@ highs_done:
   }
   if (!ascending) return cursor->Corrupt("ids", "the ids of a record do not ascend");
   if (static_cast<uint32_t>(previous) >= format_.vocab_size)
-    return cursor->Corrupt("ids", "id " + std::to_string(previous) + " is above the limit vocab_size - 1 = " +
+    return cursor->Corrupt("ids", "id " + std::to_string(previous) +
+                                      " is above the limit vocab_size - 1 = " +
                                       std::to_string(format_.vocab_size - 1));
 
   if (format_.value_kind == ValueKind::kCounts) {
@@ -209,8 +210,7 @@ highs_done:
       weights[i] = WeightFromBits(bits, format_.weight_dtype);
       valid &= std::isfinite(weights[i]) && !std::signbit(weights[i]);
     }
-    if (!valid)
-      return cursor->Corrupt("weights", "a weight is NaN, infinite or negative");
+    if (!valid) return cursor->Corrupt("weights", "a weight is NaN, infinite or negative");
     out->weights.Advance(k);
   }
   out->token_ids.Advance(k);
@@ -228,7 +228,7 @@ Status PackedCodec::SkipRecord(const Layout& layout, Cursor* cursor,
   const auto overrun = [&] {
     return cursor->Corrupt("records", "a record runs past the end of its stretch");
   };
-  const auto account = [&bit, from = bit](uint64_t* section) mutable {
+  auto account = [&bit, from = bit](uint64_t* section) mutable {
     *section += bit - from;
     from = bit;
   };
@@ -310,8 +310,9 @@ Status PackedCodec::DecodeTokens(ByteSpan content, uint32_t num_positions, uint3
   for (uint32_t position = first; position < last; ++position) {
     const uint64_t token = LowBits(PeekBits(layout.tokens.data(), bit), token_bits_);
     if (token >= format_.vocab_size)
-      return Status::Corruption("token " + std::to_string(token) + " is above the limit vocab_size - 1 = " +
-                                std::to_string(format_.vocab_size - 1))
+      return Status::Corruption(
+                 "token " + std::to_string(token) +
+                 " is above the limit vocab_size - 1 = " + std::to_string(format_.vocab_size - 1))
           .Field("tokens")
           .At(static_cast<int64_t>(packed::kBlockHeaderLength + layout.directory.size() + bit / 8));
     *out++ = static_cast<int32_t>(token);

@@ -11,8 +11,8 @@ inline constexpr uint8_t kHasEmpty = 1 << 0;
 inline constexpr uint8_t kWideDirectory = 1 << 1;
 inline constexpr uint8_t kKnownFlags = kHasEmpty | kWideDirectory;
 inline constexpr int kMaxLowBits = 24;
-inline constexpr int kMaxCountZeros = 15;         // gamma code of a count <= 65,535
-inline constexpr int kMaxEntryNumberZeros = 24;   // gamma code of a number of entries
+inline constexpr int kMaxCountZeros = 15;        // gamma code of a count <= 65,535
+inline constexpr int kMaxEntryNumberZeros = 24;  // gamma code of a number of entries
 
 inline int TokenBits(uint32_t vocab_size) {
   return vocab_size <= 2 ? 1 : std::bit_width(vocab_size - 1);

@@ -25,11 +25,11 @@ inline int WeightBits(WeightDtype dtype) { return dtype == WeightDtype::kFloat32
 
 // The positions of one block, to be encoded. Ids ascend strictly within a record.
 struct BlockView {
-  std::span<const uint32_t> tokens;             // one a position; unread unless stored
-  std::span<const uint32_t> entries;            // entries of each position
-  std::span<const uint32_t> token_ids;          // of all records, one after the other
-  std::span<const uint16_t> counts;             // counts caches: one an entry
-  std::span<const uint32_t> weight_bits;        // weights caches: bit patterns of weight_dtype
+  std::span<const uint32_t> tokens;       // one a position; unread unless stored
+  std::span<const uint32_t> entries;      // entries of each position
+  std::span<const uint32_t> token_ids;    // of all records, one after the other
+  std::span<const uint16_t> counts;       // counts caches: one an entry
+  std::span<const uint32_t> weight_bits;  // weights caches: bit patterns of weight_dtype
   size_t num_positions() const { return entries.size(); }
 };
 

@@ -33,18 +33,18 @@ Status CheckOptions(const LogitRows& rows, const SampleOptions& options) {
                                    " columns: from 1 to 2^24 can be sampled");
   }
   if (options.rounds < 1 || options.rounds > kMaxRounds) {
-    return Status::InvalidArgument("rounds is " + std::to_string(options.rounds) +
-                                   ": it must be from 1 to 65535");
+    return Status::InvalidArgument("rounds must be from 1 to 65535, got " +
+                                   std::to_string(options.rounds));
   }
   for (const float temperature : {options.temperature, options.proposal_temperature}) {
     if (!(temperature > 0) || !std::isfinite(temperature)) {
-      return Status::InvalidArgument("temperatures must be positive and finite, got " +
+      return Status::InvalidArgument("temperatures must be finite and above 0, got " +
                                      std::to_string(temperature));
     }
   }
   if (options.num_threads < 1) {
-    return Status::InvalidArgument("num_threads is " + std::to_string(options.num_threads) +
-                                   ": it must be at least 1");
+    return Status::InvalidArgument("num_threads must be at least 1, got " +
+                                   std::to_string(options.num_threads));
   }
   return Status::Ok();
 }

@@ -19,7 +19,8 @@ void AppendAll(std::vector<T>* to, const std::vector<T>& from) {
 
 template <typename T>
 void DropFront(std::vector<T>* values, size_t count) {
-  if (!values->empty()) values->erase(values->begin(), values->begin() + static_cast<ptrdiff_t>(count));
+  if (!values->empty())
+    values->erase(values->begin(), values->begin() + static_cast<ptrdiff_t>(count));
 }
 
 std::string Number(int64_t value) { return std::to_string(value); }
@@ -29,13 +30,15 @@ std::string Number(size_t value) { return std::to_string(value); }
 Status CheckOffsets(const char* name, std::span<const int64_t> offsets, size_t end,
                     const char* end_name) {
   if (offsets.empty())
-    return Status::InvalidArgument(std::string(name) + " is empty; it needs at least one element, 0");
+    return Status::InvalidArgument(std::string(name) +
+                                   " is empty; it needs at least one element, 0");
   if (offsets[0] != 0)
     return Status::InvalidArgument(std::string(name) + "[0] is " + Number(offsets[0]) + ", not 0");
   for (size_t i = 1; i < offsets.size(); ++i)
     if (offsets[i] < offsets[i - 1])
-      return Status::InvalidArgument(std::string(name) + " decreases from " + Number(offsets[i - 1]) +
-                                     " to " + Number(offsets[i]) + " at index " + Number(i));
+      return Status::InvalidArgument(std::string(name) + " decreases from " +
+                                     Number(offsets[i - 1]) + " to " + Number(offsets[i]) +
+                                     " at index " + Number(i));
   if (offsets.back() != static_cast<int64_t>(end))
     return Status::InvalidArgument(std::string(name) + " ends at " + Number(offsets.back()) +
                                    ", not at the number of " + end_name + ", " + Number(end));
@@ -73,20 +76,21 @@ class PositionMerger {
     const auto end = static_cast<size_t>(input_.offsets[position + 1]);
     const auto fail = [&](const std::string& what) {
       const auto first = static_cast<size_t>(input_.sequence_offsets[sequence]);
-      return Status::InvalidArgument("sequence_id " + std::to_string(input_.sequence_ids[sequence]) +
-                                     ", position " + Number(position - first) + ": " + what);
+      return Status::InvalidArgument("sequence_id " +
+                                     std::to_string(input_.sequence_ids[sequence]) + ", position " +
+                                     Number(position - first) + ": " + what);
     };
     const int64_t token = input_.input_ids[position];
     if (token < 0 || token >= static_cast<int64_t>(format_.vocab_size))
-      return fail("input_id " + Number(token) + " is outside 0 ... vocab_size - 1 = " +
-                  std::to_string(format_.vocab_size - 1));
+      return fail("input_id " + Number(token) +
+                  " is outside 0 ... vocab_size - 1 = " + std::to_string(format_.vocab_size - 1));
     bool ascending = true;
     int64_t previous = -1;
     for (size_t i = begin; i < end; ++i) {
       const int64_t id = input_.token_ids[i];
       if (id < 0 || id >= static_cast<int64_t>(format_.vocab_size))
-        return fail("token_id " + Number(id) + " is outside 0 ... vocab_size - 1 = " +
-                    std::to_string(format_.vocab_size - 1));
+        return fail("token_id " + Number(id) +
+                    " is outside 0 ... vocab_size - 1 = " + std::to_string(format_.vocab_size - 1));
       ascending &= id > previous;
       previous = id;
     }
@@ -94,8 +98,9 @@ class PositionMerger {
     order_.resize(end - begin);
     for (size_t i = begin; i < end; ++i) order_[i - begin] = i;
     if (!ascending)
-      std::stable_sort(order_.begin(), order_.end(),
-                       [&](size_t a, size_t b) { return input_.token_ids[a] < input_.token_ids[b]; });
+      std::stable_sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
+        return input_.token_ids[a] < input_.token_ids[b];
+      });
     return format_.value_kind == ValueKind::kCounts ? AddCounts(fail)
                                                     : AddWeights(fail, sequence, position);
   }
@@ -151,13 +156,14 @@ class PositionMerger {
         weight += part;
       }
       if (!(weight <= largest)) {
-        status = fail("weight " + std::to_string(std::isnan(weight) ? input_.weights[order_[first]] : weight) + " of token_id " +
-                      std::to_string(id) + " is not in 0 ... " + std::to_string(largest) +
-                      ", the largest of the cache's weight_dtype");
+        status = fail("weight " +
+                      std::to_string(std::isnan(weight) ? input_.weights[order_[first]] : weight) +
+                      " of token_id " + std::to_string(id) + " is not in 0 ... " +
+                      std::to_string(largest) + ", the largest of the cache's weight_dtype");
         return;
       }
-      const auto local = static_cast<uint64_t>(
-          position - static_cast<size_t>(input_.sequence_offsets[sequence]));
+      const auto local =
+          static_cast<uint64_t>(position - static_cast<size_t>(input_.sequence_offsets[sequence]));
       // + 0.0f turns -0 into 0, the one zero that the format has.
       out_->weight_bits.push_back(NarrowWeight(static_cast<float>(weight) + 0.0f,
                                                format_.weight_dtype, Dither(sequence, local, id)));

@@ -62,14 +62,15 @@ Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
   num_positions_ = footer.totals.num_positions;
   if (Load32(in + 12) != 0) return bad("reserved", 12, "reserved bytes are not zero");
   if (num_sequences_ != footer.totals.num_sequences)
-    return bad("num_sequences", 8, std::to_string(num_sequences_) + " in the index, " +
-                                       std::to_string(footer.totals.num_sequences) +
-                                       " in the footer");
+    return bad("num_sequences", 8,
+               std::to_string(num_sequences_) + " in the index, " +
+                   std::to_string(footer.totals.num_sequences) + " in the footer");
   const uint64_t numbers =
       2 * uint64_t{num_blocks_} + 2 * uint64_t{num_sequence_frames_} + num_sequences_ + 1;
   if (content.size() != kCountsLength + 4 * numbers)
-    return bad("content_length", 0, "the index has " + std::to_string(content.size()) + " bytes, its counts need " +
-                                        std::to_string(kCountsLength + 4 * numbers));
+    return bad("content_length", 0,
+               "the index has " + std::to_string(content.size()) + " bytes, its counts need " +
+                   std::to_string(kCountsLength + 4 * numbers));
   block_offsets_ = in + kCountsLength;
   block_starts_ = block_offsets_ + size_t{4} * num_blocks_;
   sequence_frame_offsets_ = block_starts_ + size_t{4} * num_blocks_;
@@ -105,14 +106,16 @@ Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
                                      num_positions_ + 1));
   if (sequence_start(num_sequences_) != num_positions_)
     return bad("sequence_starts", content.size() - 4,
-               "the sequences end at position " + std::to_string(sequence_start(num_sequences_)) + " of " +
-                   std::to_string(num_positions_));
+               "the sequences end at position " + std::to_string(sequence_start(num_sequences_)) +
+                   " of " + std::to_string(num_positions_));
   if ((num_blocks_ == 0) != (num_positions_ == 0))
-    return bad("num_blocks", 0, std::to_string(num_blocks_) + " blocks for " +
-                                    std::to_string(num_positions_) + " positions");
+    return bad("num_blocks", 0,
+               std::to_string(num_blocks_) + " blocks for " + std::to_string(num_positions_) +
+                   " positions");
   if ((num_sequence_frames_ == 0) != (num_sequences_ == 0))
-    return bad("num_sequence_frames", 4, std::to_string(num_sequence_frames_) + " frames for " +
-                                             std::to_string(num_sequences_) + " sequences");
+    return bad("num_sequence_frames", 4,
+               std::to_string(num_sequence_frames_) + " frames for " +
+                   std::to_string(num_sequences_) + " sequences");
   return Status::Ok();
 }
 

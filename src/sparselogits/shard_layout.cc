@@ -243,14 +243,16 @@ Status DecodeFrameHeader(ByteSpan bytes, const ShardHeader& shard, uint64_t offs
           .Field("codec")
           .At(static_cast<int64_t>(offset) + 4);
     if (frame->num_items > (1u << shard.block_log2))
-      return bad("num_items", 16, std::to_string(frame->num_items) + " positions in a block of at most " +
-                                      std::to_string(1u << shard.block_log2));
+      return bad("num_items", 16,
+                 std::to_string(frame->num_items) + " positions in a block of at most " +
+                     std::to_string(1u << shard.block_log2));
   }
   if (frame->type == FrameType::kSequences &&
       uint64_t{frame->num_items} * 20 != frame->content_length)
-    return bad("num_items", 16, std::to_string(frame->num_items) +
-                                    " sequences of 20 bytes are not content_length = " +
-                                    std::to_string(frame->content_length));
+    return bad("num_items", 16,
+               std::to_string(frame->num_items) +
+                   " sequences of 20 bytes are not content_length = " +
+                   std::to_string(frame->content_length));
   if (frame->type == FrameType::kCommit && frame->content_length != kCommitLength)
     return bad("content_length", 12, "a commit has 32 bytes");
   if (frame->type == FrameType::kMetadata && frame->content_length > kMaxMetadataLength)

@@ -24,11 +24,13 @@ Status ShardReader::Validate() {
   SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(file, &header_));
   codec_ = MakeCodec(header_.config.codec, header_.config.format);
   if (codec_ == nullptr)
-    return Status::Unsupported("the codec of this shard is not known to this release: use a newer sparselogits")
+    return Status::Unsupported(
+               "the codec of this shard is not known to this release: use a newer sparselogits")
         .Field("codec")
         .At(50);
   if (file.size() < kHeaderLength + kFrameHeaderLength + kFooterLength)
-    return Status::Truncated("the file has " + std::to_string(file.size()) + " bytes, too few for a shard")
+    return Status::Truncated("the file has " + std::to_string(file.size()) +
+                             " bytes, too few for a shard")
         .Field("footer")
         .At(static_cast<int64_t>(file.size()));
   const uint64_t footer_offset = file.size() - kFooterLength;
@@ -47,11 +49,13 @@ Status ShardReader::Validate() {
         .Field("index_offset")
         .At(at_footer(8));
   Frame frame;
-  SPARSELOGITS_RETURN_IF_ERROR(ReadFrame(file, footer_offset, header_, footer_.index_offset,
-                                         CheckPayload::kYes, &frame));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ReadFrame(file, footer_offset, header_, footer_.index_offset, CheckPayload::kYes, &frame));
   const auto index_at = static_cast<int64_t>(footer_.index_offset);
   if (frame.header.type != FrameType::kIndex)
-    return Status::Corruption("the frame that the footer points to is not an index").Field("type").At(index_at);
+    return Status::Corruption("the frame that the footer points to is not an index")
+        .Field("type")
+        .At(index_at);
   if (footer_.index_offset + frame.header.frame_length() != footer_offset)
     return Status::Corruption("there are bytes between the index and the footer")
         .Field("payload_length")
@@ -64,9 +68,9 @@ Status ShardReader::Validate() {
 
 Status ShardReader::ReadMetadata(Bytes* metadata) const {
   Frame frame;
-  SPARSELOGITS_RETURN_IF_ERROR(ReadFrame(bytes(), footer_.index_offset, header_, kHeaderLength,
-                                         CheckPayload::kYes, &frame)
-                                   .In(path()));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ReadFrame(bytes(), footer_.index_offset, header_, kHeaderLength, CheckPayload::kYes, &frame)
+          .In(path()));
   if (frame.header.type != FrameType::kMetadata)
     return Status::Corruption("the first frame is not the metadata")
         .Field("type")
@@ -144,9 +148,9 @@ Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
   for (uint32_t i = 0; i < index_.num_sequence_frames(); ++i) {
     Frame frame;
     const uint64_t offset = index_.sequence_frame_offset(i);
-    SPARSELOGITS_RETURN_IF_ERROR(ReadFrame(bytes(), footer_.index_offset, header_, offset,
-                                           check_payloads_, &frame)
-                                     .In(path()));
+    SPARSELOGITS_RETURN_IF_ERROR(
+        ReadFrame(bytes(), footer_.index_offset, header_, offset, check_payloads_, &frame)
+            .In(path()));
     const uint32_t first = index_.sequence_frame_start(i);
     const uint32_t n = index_.sequence_frame_start(i + 1) - first;
     if (frame.header.type != FrameType::kSequences || frame.header.num_items != n)

@@ -44,7 +44,8 @@ class ShardReader {
   explicit ShardReader(std::unique_ptr<MappedFile> file, CheckPayload check_payloads)
       : file_(std::move(file)), check_payloads_(check_payloads) {}
   Status Validate();
-  Status BlockContent(uint32_t block, ByteSpan* content, std::shared_ptr<const Frame>* holder) const;
+  Status BlockContent(uint32_t block, ByteSpan* content,
+                      std::shared_ptr<const Frame>* holder) const;
 
   std::unique_ptr<MappedFile> file_;
   CheckPayload check_payloads_;

@@ -132,8 +132,9 @@ Status ShardWalker::TakeCommit(const Frame& frame) {
   uint32_t chain = 0;
   SPARSELOGITS_RETURN_IF_ERROR(DecodeCommit(frame.content, &stated, &chain));
   if (chain != commit_chain_)
-    return Status::Corruption("the chain does not match: a frame before this commit is missing, "
-                              "repeated or out of place")
+    return Status::Corruption(
+               "the chain does not match: a frame before this commit is missing, "
+               "repeated or out of place")
         .Field("chain")
         .At(24);
   if (stated.num_positions != totals_.num_positions ||
@@ -160,7 +161,8 @@ Status ShardWalker::TakeCommit(const Frame& frame) {
 
 void ShardWalker::Account(const Frame& frame, const FrameSections& content) {
   sections_.frame_headers += kFrameHeaderLength * 8;
-  sections_.padding += (PaddedLength(frame.header.payload_length) - frame.header.payload_length) * 8;
+  sections_.padding +=
+      (PaddedLength(frame.header.payload_length) - frame.header.payload_length) * 8;
   if (frame.header.wrapping != Wrapping::kNone) {
     sections_.wrapped += uint64_t{frame.header.payload_length} * 8;
     return;

@@ -38,7 +38,7 @@ class ShardWalker {
 
   const ShardHeader& header() const { return header_; }
   const ShardIndex& index() const { return index_; }
-  const Totals& totals() const { return totals_; }     // of the frames walked so far
+  const Totals& totals() const { return totals_; }  // of the frames walked so far
   uint32_t commit_chain() const { return commit_chain_; }
   uint64_t committed_end() const { return committed_end_; }  // 0 without a commit
   const Bytes& metadata() const { return metadata_; }

@@ -84,7 +84,8 @@ Status ShardWriter::WriteFrame(FrameHeader frame, ByteSpan content) {
 Status ShardWriter::CheckRoom(const CanonicalSequences& sequences) const {
   if (totals_.num_positions + sequences.tokens.size() > kMaxPositionsPerShard ||
       totals_.num_sequences + sequences.lengths.size() > kMaxSequencesPerShard)
-    return Status::InvalidArgument("the shard is full: its limits are 2^32 - 1 positions and 2^28 sequences");
+    return Status::InvalidArgument(
+        "the shard is full: its limits are 2^32 - 1 positions and 2^28 sequences");
   return Status::Ok();
 }
 

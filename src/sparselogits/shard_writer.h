@@ -40,12 +40,12 @@ class ShardWriter {
   std::unique_ptr<OutputFile> file_;
   std::unique_ptr<BlockCodec> codec_;
   ShardIndex index_;
-  Totals totals_;             // of everything appended
+  Totals totals_;  // of everything appended
   uint64_t written_entries_ = 0;
   uint32_t chain_ = 0;
   uint32_t chain_at_commit_ = 0;
   uint64_t committed_size_ = 0;
-  Status failure_;            // of an earlier write; nothing may follow it
+  Status failure_;  // of an earlier write; nothing may follow it
 
   CanonicalSequences pending_;  // positions not yet in a block; sequences not yet in a SEQS frame
   size_t pending_position_ = 0, pending_entry_ = 0;  // what a block has taken already

@@ -1,0 +1,169 @@
+// sparselogits._core.CacheReader and the functions that look at one shard.
+#include <pybind11/functional.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+
+#include "arrays.h"
+#include "bindings.h"
+#include "convert.h"
+#include "errors.h"
+#include "sparselogits/cache_reader.h"
+#include "sparselogits/verify.h"
+
+namespace py = pybind11;
+
+namespace sparselogits::python {
+namespace {
+
+using RowTuple = std::tuple<std::string, std::string, uint64_t, uint64_t, uint64_t, uint64_t>;
+using Progress = std::function<void(uint64_t, uint64_t)>;
+
+template <typename Work>
+void WithoutGil(Work work) {
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = work();
+  }
+  ThrowIfError(status);
+}
+
+CheckPayload Check(bool verify) { return verify ? CheckPayload::kYes : CheckPayload::kNo; }
+
+std::unique_ptr<CacheReader> OpenCache(const std::vector<RowTuple>& tuples,
+                                       const ShardConfig& config, bool verify_checksums) {
+  std::vector<ShardRow> rows;
+  for (const auto& [path, uuid, bytes, sequences, positions, entries] : tuples)
+    rows.push_back({path, UuidFromHex(uuid), bytes, {positions, sequences, entries}});
+  std::unique_ptr<CacheReader> reader;
+  WithoutGil([&] { return CacheReader::Open(rows, config, Check(verify_checksums), &reader); });
+  return reader;
+}
+
+// offsets, token_ids, counts or None, weights or None, input_ids or None
+py::tuple Give(const ShardConfig& config, CacheBatch&& batch) {
+  const bool counts = config.format.value_kind == ValueKind::kCounts;
+  RecordBatch& records = batch.records;
+  const py::object none = py::none();
+  return py::make_tuple(
+      GiveArray(std::move(records.offsets)), GiveArray(std::move(records.token_ids)),
+      counts ? py::object(GiveArray(std::move(records.counts))) : none,
+      counts ? none : py::object(GiveArray(std::move(records.weights))),
+      config.format.store_tokens ? py::object(GiveArray(std::move(batch.tokens))) : none);
+}
+
+py::tuple ReadSequences(const CacheReader& reader, const InputArray<int64_t>& indices,
+                        int64_t start, int64_t stop) {
+  CacheBatch batch;
+  WithoutGil([&] { return reader.ReadSequences(Span(indices), start, stop, &batch); });
+  const py::array sequence_offsets = GiveArray(std::move(batch.sequence_offsets));
+  return Give(reader.config(), std::move(batch)) + py::make_tuple(sequence_offsets);
+}
+
+py::tuple ReadPositions(const CacheReader& reader, const InputArray<int64_t>& positions) {
+  CacheBatch batch;
+  WithoutGil([&] { return reader.ReadPositions(Span(positions), &batch); });
+  return Give(reader.config(), std::move(batch));
+}
+
+py::tuple SequenceTable(const CacheReader& reader) {
+  std::vector<SequenceInfo> infos;
+  std::vector<int64_t> starts;
+  WithoutGil([&] { return reader.ReadSequenceTable(&infos, &starts); });
+  py::array_t<uint64_t> ids(static_cast<py::ssize_t>(infos.size()));
+  py::array_t<uint64_t> fingerprints(static_cast<py::ssize_t>(infos.size()));
+  for (size_t i = 0; i < infos.size(); ++i) {
+    ids.mutable_data()[i] = infos[i].sequence_id;
+    fingerprints.mutable_data()[i] = infos[i].fingerprint;
+  }
+  return py::make_tuple(ids, CopyArray<int64_t>(starts), fingerprints);
+}
+
+py::dict DescribeShard(const ShardReader& reader) {
+  py::dict dict;
+  dict["config"] = reader.header().config;
+  dict["uuid"] = ToHex(reader.header().uuid);
+  dict["bytes"] = reader.footer().file_length;
+  dict["sequences"] = reader.footer().totals.num_sequences;
+  dict["positions"] = reader.footer().totals.num_positions;
+  dict["entries"] = reader.footer().totals.num_entries;
+  return dict;
+}
+
+py::dict ReadShardInfo(const std::string& path) {
+  std::unique_ptr<ShardReader> reader;
+  Bytes metadata;
+  WithoutGil([&] {
+    SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(path, CheckPayload::kYes, &reader));
+    return reader->ReadMetadata(&metadata);
+  });
+  py::dict dict = DescribeShard(*reader);
+  dict["metadata_json"] =
+      py::bytes(reinterpret_cast<const char*>(metadata.data()), metadata.size());
+  return dict;
+}
+
+py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
+  py::dict bits;
+  const auto put = [&bits](const char* name, uint64_t value) { bits[name] = value; };
+  put("header", kHeaderLength * 8);
+  put("metadata", s.metadata);
+  put("frame_headers", s.frame_headers + kFrameHeaderLength * 8);
+  put("block_headers", s.block.block_header);
+  put("directory", s.block.directory);
+  put("tokens", s.block.tokens);
+  put("presence", s.block.presence);
+  put("counts", s.block.counts);
+  put("entry_numbers", s.block.entry_numbers);
+  put("ids", s.block.ids);
+  put("weights", s.block.weights);
+  put("stretch_padding", s.block.stretch_padding);
+  put("sequence_ids", s.sequence_ids);
+  put("fingerprints", s.fingerprints);
+  put("lengths", s.lengths);
+  put("commits", s.commits);
+  put("wrapped", s.wrapped);
+  put("index", index_bits);
+  put("padding", s.padding);
+  put("footer", kFooterLength * 8);
+  return bits;
+}
+
+py::dict Verify(const std::string& path, const Progress& progress) {
+  VerifiedShard verified;
+  std::function<void(uint64_t)> report;
+  if (progress)
+    report = [&](uint64_t done) {
+      const py::gil_scoped_acquire acquire;
+      progress(done, verified.reader->footer().file_length);
+    };
+  WithoutGil([&] { return VerifyShard(path, report, &verified); });
+  const Footer& footer = verified.reader->footer();
+  const uint64_t index_bytes =
+      footer.file_length - footer.index_offset - kFrameHeaderLength - kFooterLength;
+  py::dict dict = DescribeShard(*verified.reader);
+  dict["sections"] = SectionBits(verified.walker->sections(), index_bytes * 8);
+  dict["sequence_ids"] = CopyArray<uint64_t>(verified.walker->sequence_ids());
+  return dict;
+}
+
+}  // namespace
+
+void BindReader(py::module_& module) {
+  py::class_<CacheReader>(module, "CacheReader")
+      .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("verify_checksums"))
+      .def_property_readonly("num_sequences", &CacheReader::num_sequences)
+      .def_property_readonly("num_positions", &CacheReader::num_positions)
+      .def_property_readonly("num_entries", &CacheReader::num_entries)
+      .def("read_sequences", &ReadSequences, py::arg("indices").noconvert(), py::arg("start") = 0,
+           py::arg("stop") = -1)
+      .def("read_positions", &ReadPositions, py::arg("positions").noconvert())
+      .def("sequence_table", &SequenceTable);
+  module.def("read_shard_info", &ReadShardInfo, py::arg("path"));
+  module.def("verify_shard", &Verify, py::arg("path"), py::arg("progress") = py::none());
+}
+
+}  // namespace sparselogits::python

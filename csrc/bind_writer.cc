@@ -1,0 +1,134 @@
+// sparselogits._core.ShardWriter and recover_shard.
+#include <pybind11/pybind11.h>
+
+#include <optional>
+#include <string>
+
+#include "arrays.h"
+#include "bindings.h"
+#include "convert.h"
+#include "errors.h"
+#include "sparselogits/limits.h"
+#include "sparselogits/lz4_block.h"
+#include "sparselogits/recover.h"
+#include "sparselogits/shard_writer.h"
+
+namespace py = pybind11;
+
+namespace sparselogits::python {
+namespace {
+
+ByteSpan View(const std::string& bytes) {
+  return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
+}
+
+// Owns a core writer until it is finished or abandoned.
+class Writer {
+ public:
+  Writer(const std::string& path, const ShardConfig& config, const std::string& metadata) {
+    ShardHeader header;
+    header.uuid = RandomUuid();
+    header.config = config;
+    header.block_log2 = kDefaultBlockLog2;
+    header.incompatible_features = CurrentLz4() != nullptr ? kFeatureLz4Frames : 0;
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = ShardWriter::Create(path, header, View(metadata), &writer_);
+    }
+    ThrowIfError(status);
+  }
+
+  ShardWriter& get() const {
+    if (writer_ == nullptr)
+      ThrowIfError(Status::InvalidArgument("the shard is finished or abandoned already"));
+    return *writer_;
+  }
+
+  template <typename Work>
+  void Run(Work work) {
+    ShardWriter& writer = get();
+    Status status;
+    {
+      const py::gil_scoped_release release;
+      status = work(writer);
+    }
+    ThrowIfError(status);
+  }
+
+  void Finish(const std::string& path) {
+    Run([&](ShardWriter& writer) { return writer.Finish(path); });
+    writer_.reset();
+  }
+  void Abandon() { writer_.reset(); }
+
+ private:
+  std::unique_ptr<ShardWriter> writer_;
+};
+
+void Append(Writer& writer, const InputArray<int64_t>& input_ids,
+            const InputArray<int64_t>& sequence_offsets, const InputArray<int64_t>& offsets,
+            const InputArray<int64_t>& token_ids, const std::optional<InputArray<int64_t>>& counts,
+            const std::optional<InputArray<float>>& weights,
+            const InputArray<uint64_t>& sequence_ids) {
+  SequenceInput input;
+  input.input_ids = Span(input_ids);
+  input.sequence_offsets = Span(sequence_offsets);
+  input.offsets = Span(offsets);
+  input.token_ids = Span(token_ids);
+  if (counts.has_value()) input.counts = Span(*counts);
+  if (weights.has_value()) input.weights = Span(*weights);
+  input.sequence_ids = Span(sequence_ids);
+  writer.Run([&](ShardWriter& shard) { return shard.Append(input); });
+}
+
+py::dict Recover(const std::string& partial_path, const std::string& final_path) {
+  RecoveredShard recovered;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status = RecoverShard(partial_path, final_path, &recovered);
+  }
+  ThrowIfError(status);
+  py::dict dict;
+  dict["uuid"] = ToHex(recovered.header.uuid);
+  dict["bytes"] = recovered.file_length;
+  dict["sequences"] = recovered.totals.num_sequences;
+  dict["positions"] = recovered.totals.num_positions;
+  dict["entries"] = recovered.totals.num_entries;
+  dict["dropped_bytes"] = recovered.dropped_bytes;
+  dict["metadata_json"] = py::bytes(reinterpret_cast<const char*>(recovered.metadata.data()),
+                                    recovered.metadata.size());
+  dict["config"] = recovered.header.config;
+  return dict;
+}
+
+}  // namespace
+
+void BindWriter(py::module_& module) {
+  py::class_<Writer>(module, "ShardWriter")
+      .def(py::init<const std::string&, const ShardConfig&, const std::string&>(),
+           py::arg("partial_path"), py::arg("config"), py::arg("metadata_json"))
+      .def("append", &Append, py::arg("input_ids").noconvert(),
+           py::arg("sequence_offsets").noconvert(), py::arg("offsets").noconvert(),
+           py::arg("token_ids").noconvert(), py::arg("counts").noconvert(),
+           py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert())
+      .def("commit",
+           [](Writer& writer) { writer.Run([](ShardWriter& shard) { return shard.Commit(); }); })
+      .def("finish", &Writer::Finish, py::arg("final_path"))
+      .def("abandon", &Writer::Abandon)
+      .def_property_readonly("num_sequences",
+                             [](const Writer& w) { return w.get().totals().num_sequences; })
+      .def_property_readonly("num_positions",
+                             [](const Writer& w) { return w.get().totals().num_positions; })
+      .def_property_readonly("num_entries",
+                             [](const Writer& w) { return w.get().totals().num_entries; })
+      .def_property_readonly("bytes_written",
+                             [](const Writer& w) { return w.get().bytes_written(); })
+      .def_property_readonly("uncommitted_bytes",
+                             [](const Writer& w) { return w.get().uncommitted_bytes(); })
+      .def_property_readonly("uuid", [](const Writer& w) { return ToHex(w.get().uuid()); });
+  module.def("recover_shard", &Recover, py::arg("partial_path"), py::arg("final_path"));
+}
+
+}  // namespace sparselogits::python

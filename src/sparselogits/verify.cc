@@ -1,0 +1,47 @@
+#include "sparselogits/verify.h"
+
+#include <algorithm>
+
+namespace sparselogits {
+namespace {
+
+Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
+  const Footer& footer = reader.footer();
+  const auto footer_at = static_cast<int64_t>(reader.bytes().size() - kFooterLength);
+  if (walker.committed_end() != footer.index_offset)
+    return Status::Corruption("the last frame before the index is not a commit")
+        .Field("type")
+        .At(static_cast<int64_t>(footer.index_offset));
+  if (!(walker.totals() == footer.totals))
+    return Status::Corruption("the footer's totals differ from those of the frames")
+        .Field("num_positions")
+        .At(footer_at + 24);
+  if (walker.commit_chain() != footer.chain)
+    return Status::Corruption("the footer's chain differs from that of the last commit")
+        .Field("chain")
+        .At(footer_at + 48);
+  Frame stored;
+  SPARSELOGITS_RETURN_IF_ERROR(ReadFrame(reader.bytes(), reader.bytes().size() - kFooterLength,
+                                         reader.header(), footer.index_offset, CheckPayload::kYes,
+                                         &stored));
+  const Bytes expected = walker.index().Encode();
+  if (!std::equal(expected.begin(), expected.end(), stored.content.begin(), stored.content.end()))
+    return Status::Corruption("the index differs from the one that the frames give")
+        .Field("index")
+        .At(static_cast<int64_t>(footer.index_offset + kFrameHeaderLength));
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status VerifyShard(const std::string& path, const std::function<void(uint64_t)>& progress,
+                   VerifiedShard* verified) {
+  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(path, CheckPayload::kYes, &verified->reader));
+  const ShardReader& reader = *verified->reader;
+  verified->walker = std::make_unique<ShardWalker>(reader.bytes(), WalkDepth::kRecords);
+  SPARSELOGITS_RETURN_IF_ERROR(
+      verified->walker->Walk(reader.footer().index_offset, progress).In(path));
+  return CheckDerived(reader, *verified->walker).In(path);
+}
+
+}  // namespace sparselogits
