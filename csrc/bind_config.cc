@@ -1,5 +1,6 @@
 // sparselogits._core.ShardConfig: what every shard of a cache repeats.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <array>
 #include <optional>

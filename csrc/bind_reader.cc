@@ -125,7 +125,8 @@ py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
   put("fingerprints", s.fingerprints);
   put("lengths", s.lengths);
   put("commits", s.commits);
-  put("wrapped", s.wrapped);
+  put("wrapped_blocks", s.wrapped_blocks);
+  put("wrapped_others", s.wrapped_others);
   put("index", index_bits);
   put("padding", s.padding);
   put("footer", kFooterLength * 8);

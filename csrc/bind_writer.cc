@@ -1,5 +1,6 @@
 // sparselogits._core.ShardWriter and recover_shard.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <optional>
 #include <string>

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "sparselogits/bit_reader.h"
+#include "sparselogits/gamma_decoder.h"
 #include "sparselogits/half.h"
 #include "sparselogits/limits.h"
 #include "sparselogits/packed_codec.h"
@@ -35,18 +36,23 @@ struct PackedCodec::Cursor {
 
 namespace {
 
-// Decodes a gamma code. REQUIRES: cursor.bit < cursor.end, so that 8 bytes can be read.
-// Returns 0 for a code with more than max_zeros zeros, which no valid value has.
-inline uint32_t TakeGamma(const uint8_t* base, uint64_t* bit, int max_zeros) {
-  const uint64_t word = PeekBits(base, *bit);
-  const int zeros = std::countr_zero(word);
-  if (zeros > max_zeros) [[unlikely]]
-    return 0;
-  *bit += static_cast<uint64_t>(2 * zeros + 1);
-  return (uint32_t{1} << zeros) | static_cast<uint32_t>(LowBits(word >> (zeros + 1), zeros));
-}
-
 constexpr int kChunkBits = 56;  // of a high-part string looked at together
+
+template <bool Store, typename Cursor>
+inline Status TakeCounts(Cursor* cursor, uint64_t* bit, uint32_t rounds, uint16_t* out,
+                         uint32_t* num_codes) {
+  switch (TakeGammaSum<Store>(cursor->base, bit, cursor->end, rounds, packed::kMaxCountZeros, out,
+                              num_codes)) {
+    case GammaOutcome::kOk: return Status::Ok();
+    case GammaOutcome::kOverrun:
+      return cursor->Corrupt("records", "a record runs past the end of its stretch");
+    case GammaOutcome::kCodeTooLong:
+      return cursor->Corrupt("counts", "a gamma code above the limit 65,535");
+    case GammaOutcome::kSumTooLarge: break;
+  }
+  return cursor->Corrupt(
+      "counts", "the counts of a record sum to more than rounds = " + std::to_string(rounds));
+}
 
 }  // namespace
 
@@ -129,24 +135,12 @@ Status PackedCodec::DecodeRecord(const Layout& layout, Cursor* cursor, RecordBat
   }
   if (bit >= end) return overrun();
 
-  // An entry takes at least one bit, so the bits that are left bound what must be allocated.
-  const size_t most = std::min<uint64_t>(
-      end - bit, format_.value_kind == ValueKind::kCounts ? format_.rounds : kMaxEntriesPerRecord);
   uint32_t k = 0;
   if (format_.value_kind == ValueKind::kCounts) {
-    out->counts.EnsureRoom(most);
-    uint16_t* const counts = out->counts.end();
-    uint32_t sum = 0;
-    do {
-      if (bit >= end) return overrun();
-      const uint32_t count = TakeGamma(base, &bit, packed::kMaxCountZeros);
-      if (count == 0) return cursor->Corrupt("counts", "a gamma code above the limit 65,535");
-      counts[k++] = static_cast<uint16_t>(count);
-      sum += count;
-    } while (sum < format_.rounds);
-    if (sum != format_.rounds)
-      return cursor->Corrupt("counts", "the counts of a record sum to " + std::to_string(sum) +
-                                           ", rounds is " + std::to_string(format_.rounds));
+    // An entry takes at least one bit, so the bits that are left bound what must be allocated.
+    out->counts.EnsureRoom(std::min<uint64_t>(end - bit, format_.rounds) + GammaRun::kMaxCodes);
+    SPARSELOGITS_RETURN_IF_ERROR(
+        TakeCounts<true>(cursor, &bit, format_.rounds, out->counts.end(), &k));
   } else {
     k = TakeGamma(base, &bit, packed::kMaxEntryNumberZeros);
     if (k == 0 || k > std::min(kMaxEntriesPerRecord, format_.vocab_size))
@@ -244,12 +238,10 @@ Status PackedCodec::SkipRecord(const Layout& layout, Cursor* cursor,
   }
   uint64_t k = 0;
   if (format_.value_kind == ValueKind::kCounts) {
-    for (uint32_t sum = 0; sum < format_.rounds; ++k) {
-      if (bit >= end) return overrun();
-      const uint32_t count = TakeGamma(base, &bit, packed::kMaxCountZeros);
-      if (count == 0) return cursor->Corrupt("counts", "a gamma code above the limit 65,535");
-      sum += count;
-    }
+    uint32_t num_codes = 0;
+    SPARSELOGITS_RETURN_IF_ERROR(
+        TakeCounts<false>(cursor, &bit, format_.rounds, nullptr, &num_codes));
+    k = num_codes;
     account(&sections->counts);
   } else {
     if (bit >= end) return overrun();

@@ -164,7 +164,9 @@ void ShardWalker::Account(const Frame& frame, const FrameSections& content) {
   sections_.padding +=
       (PaddedLength(frame.header.payload_length) - frame.header.payload_length) * 8;
   if (frame.header.wrapping != Wrapping::kNone) {
-    sections_.wrapped += uint64_t{frame.header.payload_length} * 8;
+    (frame.header.type == FrameType::kBlock ? sections_.wrapped_blocks
+                                            : sections_.wrapped_others) +=
+        uint64_t{frame.header.payload_length} * 8;
     return;
   }
   BlockSections& block = sections_.block;

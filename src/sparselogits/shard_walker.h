@@ -15,7 +15,7 @@ namespace sparselogits {
 
 enum class WalkDepth { kFrames, kRecords };  // checksums and structure; or every record too
 
-// Where the bits of the frames go. The content of wrapped frames counts as `wrapped`.
+// Where the bits of the frames go. An LZ4-wrapped payload is one part: its sections are mixed.
 struct FrameSections {
   BlockSections block;
   uint64_t frame_headers = 0;
@@ -24,7 +24,8 @@ struct FrameSections {
   uint64_t fingerprints = 0;
   uint64_t lengths = 0;
   uint64_t commits = 0;
-  uint64_t wrapped = 0;
+  uint64_t wrapped_blocks = 0;
+  uint64_t wrapped_others = 0;
   uint64_t padding = 0;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -18,9 +19,17 @@ enum class StatusCode {
   kIo,                  // the operating system
 };
 
+// One pointer, null when all is well: returning it costs nothing on the hot path.
 class [[nodiscard]] Status {
  public:
   Status() = default;
+  Status(const Status& other) : error_(other.ok() ? nullptr : new Error(*other.error_)) {}
+  Status(Status&&) noexcept = default;
+  Status& operator=(Status other) noexcept {
+    error_.swap(other.error_);
+    return *this;
+  }
+
   static Status Ok() { return {}; }
   static Status InvalidArgument(std::string message) {
     return {StatusCode::kInvalidArgument, std::move(message)};
@@ -42,47 +51,55 @@ class [[nodiscard]] Status {
   }
   static Status Io(std::string message, int system_errno) {
     Status status(StatusCode::kIo, std::move(message));
-    status.system_errno_ = system_errno;
+    status.error_->system_errno = system_errno;
     return status;
   }
 
-  bool ok() const { return code_ == StatusCode::kOk; }
-  StatusCode code() const { return code_; }
-  const std::string& message() const { return message_; }
-  const std::string& path() const { return path_; }
-  const std::string& field() const { return field_; }
-  int64_t offset() const { return offset_; }  // byte in the file; -1 where it has no meaning
-  int system_errno() const { return system_errno_; }
+  bool ok() const { return error_ == nullptr; }
+  StatusCode code() const { return ok() ? StatusCode::kOk : error_->code; }
+  const std::string& message() const { return Get().message; }
+  const std::string& path() const { return Get().path; }
+  const std::string& field() const { return Get().field; }
+  int64_t offset() const { return Get().offset; }  // byte in the file; -1 where it has no meaning
+  int system_errno() const { return Get().system_errno; }
 
   // Say where it happened; the innermost caller, who knows the field best, comes first and wins.
   Status&& In(const std::string& path) && {
-    if (path_.empty()) path_ = path;
+    if (!ok() && error_->path.empty()) error_->path = path;
     return std::move(*this);
   }
   Status&& At(int64_t offset) && {
-    if (offset_ < 0) offset_ = offset;
+    if (!ok() && error_->offset < 0) error_->offset = offset;
     return std::move(*this);
   }
   Status&& Field(const char* field) && {
-    if (field_.empty()) field_ = field;
+    if (!ok() && error_->field.empty()) error_->field = field;
     return std::move(*this);
   }
-
   // Turns an offset within a part into one within what contains the part.
   Status&& Shift(int64_t base) && {
-    if (offset_ >= 0) offset_ += base;
+    if (!ok() && error_->offset >= 0) error_->offset += base;
     return std::move(*this);
   }
 
  private:
-  Status(StatusCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  struct Error {
+    StatusCode code = StatusCode::kOk;
+    int system_errno = 0;
+    int64_t offset = -1;
+    std::string message, path, field;
+  };
 
-  StatusCode code_ = StatusCode::kOk;
-  int system_errno_ = 0;
-  int64_t offset_ = -1;
-  std::string message_;
-  std::string path_;
-  std::string field_;
+  Status(StatusCode code, std::string message) : error_(new Error) {
+    error_->code = code;
+    error_->message = std::move(message);
+  }
+  const Error& Get() const {
+    static const Error kNone;
+    return ok() ? kNone : *error_;
+  }
+
+  std::unique_ptr<Error> error_;
 };
 
 }  // namespace sparselogits

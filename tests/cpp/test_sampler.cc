@@ -202,10 +202,10 @@ TEST(refusals_name_the_first_row_and_column) {
 TEST(refusals_of_options) {
   SampleOptions options;
   options.rounds = 65536;
-  CHECK_EQ(Refusal({0.0f}, 1, options), "rounds is 65536: it must be from 1 to 65535");
+  CHECK_EQ(Refusal({0.0f}, 1, options), "rounds must be from 1 to 65535, got 65536");
   options = {};
   options.temperature = 0;
-  CHECK(Refusal({0.0f}, 1, options).find("positive and finite") != std::string::npos);
+  CHECK(Refusal({0.0f}, 1, options).find("finite and above 0") != std::string::npos);
   options = {};
   options.num_threads = 0;
   CHECK(Refusal({0.0f}, 1, options).find("num_threads") != std::string::npos);
