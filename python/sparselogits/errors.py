@@ -66,7 +66,7 @@ class FingerprintMismatchError(MismatchError):
     """Tokens or a tokenizer other than those that the teacher saw."""
 
 
-class SequenceNotFoundError(SparseLogitsError, KeyError):
+class SequenceNotFoundError(SparseLogitsError, KeyError, IndexError):
     """No sequence has this index or sequence_id."""
 
     def __str__(self) -> str:  # KeyError would show the repr of the message

@@ -1,0 +1,76 @@
+"""Sparse, unbiased caches of teacher logits: write once, read at random, train from them.
+
+Position t of a cache holds the teacher's distribution of token t+1 given tokens ≤ t. What needs
+torch lives in `sparselogits.torch` and `sparselogits.capture` and is imported only there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sparselogits.config import CacheConfig
+from sparselogits.errors import (
+    CacheIOError,
+    CorruptionError,
+    FingerprintMismatchError,
+    FormatError,
+    InvalidArgumentError,
+    MismatchError,
+    SequenceNotFoundError,
+    SparseLogitsError,
+    TruncatedError,
+    UnsupportedError,
+    VocabularyMismatchError,
+)
+from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
+from sparselogits.reader import Cache, open
+from sparselogits.recover import RecoverReport, recover
+from sparselogits.sampling import Draws, sample
+from sparselogits.sparse import SparseLogits
+from sparselogits.verify import VerifyReport
+from sparselogits.writer import CacheWriter
+
+if TYPE_CHECKING:
+    from sparselogits.capture import capture
+
+    __version__: str
+
+__all__ = [
+    "Cache",
+    "CacheConfig",
+    "CacheIOError",
+    "CacheWriter",
+    "CorruptionError",
+    "Draws",
+    "FingerprintMismatchError",
+    "FormatError",
+    "InvalidArgumentError",
+    "MismatchError",
+    "RecoverReport",
+    "SequenceNotFoundError",
+    "SparseLogits",
+    "SparseLogitsError",
+    "TruncatedError",
+    "UnsupportedError",
+    "VerifyReport",
+    "VocabularyMismatchError",
+    "capture",
+    "fingerprint_tokenizer",
+    "fingerprint_tokens",
+    "open",
+    "recover",
+    "sample",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is slow or needs torch only when it is asked for."""
+    if name == "capture":  # the subpackage, which can be called like its main function
+        from importlib import import_module
+
+        return import_module("sparselogits.capture")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sparselogits")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

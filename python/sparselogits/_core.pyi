@@ -1,0 +1,117 @@
+"""Private: use the sparselogits package. Arrays must be C-contiguous and of exactly these dtypes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+class ShardConfig:
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        rounds: int,
+        sampler: str,
+        temperature: float,
+        proposal_temperature: float,
+        value_kind: str,
+        weight_dtype: str | None,
+        codec: str,
+        store_tokens: bool,
+        tokenizer_fingerprint: int,
+    ) -> None: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def __eq__(self, other: object) -> bool: ...
+
+class ShardWriter:
+    def __init__(self, partial_path: str, config: ShardConfig, metadata_json: bytes) -> None: ...
+    def append(
+        self,
+        input_ids: npt.NDArray[np.int64],
+        sequence_offsets: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+        token_ids: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64] | None,
+        weights: npt.NDArray[np.float32] | None,
+        sequence_ids: npt.NDArray[np.uint64],
+    ) -> None: ...
+    def commit(self) -> None: ...
+    def finish(self, final_path: str) -> None: ...
+    def abandon(self) -> None: ...
+    @property
+    def num_sequences(self) -> int: ...
+    @property
+    def num_positions(self) -> int: ...
+    @property
+    def num_entries(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def uncommitted_bytes(self) -> int: ...
+    @property
+    def uuid(self) -> str: ...
+
+class CacheReader:
+    def __init__(
+        self,
+        rows: list[tuple[str, str, int, int, int, int]],
+        config: ShardConfig,
+        verify_checksums: bool,
+    ) -> None: ...
+    @property
+    def num_sequences(self) -> int: ...
+    @property
+    def num_positions(self) -> int: ...
+    @property
+    def num_entries(self) -> int: ...
+    def read_sequences(
+        self, indices: npt.NDArray[np.int64], start: int, stop: int
+    ) -> tuple[
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int32],
+        npt.NDArray[np.uint16] | None,
+        npt.NDArray[np.float32] | None,
+        npt.NDArray[np.int32] | None,
+        npt.NDArray[np.int64],
+    ]: ...
+    def read_positions(
+        self, positions: npt.NDArray[np.int64]
+    ) -> tuple[
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int32],
+        npt.NDArray[np.uint16] | None,
+        npt.NDArray[np.float32] | None,
+        npt.NDArray[np.int32] | None,
+    ]: ...
+    def sequence_table(
+        self,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]: ...
+
+def read_shard_info(path: str) -> dict[str, Any]: ...
+def verify_shard(
+    path: str, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]: ...
+def recover_shard(partial_path: str, final_path: str) -> dict[str, Any]: ...
+def fingerprint_tokens(ids: npt.NDArray[np.uint32]) -> int: ...
+def xxh64(data: bytes) -> int: ...
+def crc32c(data: bytes) -> int: ...
+def use_lz4(which: str) -> bool: ...
+def format_constants() -> dict[str, Any]: ...
+def sample_rows(
+    logits: npt.NDArray[np.float32],
+    position_keys: npt.NDArray[np.uint64],
+    *,
+    rounds: int,
+    sampler: str,
+    temperature: float,
+    proposal_temperature: float,
+    seed: int,
+    self_normalize: bool,
+    num_threads: int,
+) -> tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.uint16] | None,
+    npt.NDArray[np.float32] | None,
+]: ...

@@ -1,0 +1,43 @@
+"""Whether two valid things belong to the same cache."""
+
+from __future__ import annotations
+
+from sparselogits.config import CacheConfig
+from sparselogits.errors import (
+    FingerprintMismatchError,
+    MismatchError,
+    VocabularyMismatchError,
+)
+
+_MISMATCHES = {
+    "vocab_size": VocabularyMismatchError,
+    "tokenizer_fingerprint": FingerprintMismatchError,
+}
+
+
+def check_same_config(held: CacheConfig, given: CacheConfig, where: str) -> None:
+    """Refuses a configuration that would store other things than the cache holds.
+
+    Raises:
+        MismatchError: Or the subclass for the field; names the field and both values.
+    """
+    name = held.first_difference(given)
+    if name is not None:
+        raise _MISMATCHES.get(name, MismatchError)(
+            f"{where}: config.{name} of the cache is {getattr(held, name)!r}, "
+            f"not {getattr(given, name)!r}"
+        )
+
+
+def check_same_metadata(held: dict[str, str], given: dict[str, str], where: str) -> None:
+    """Refuses other facts than the cache's.
+
+    Raises:
+        MismatchError: Names the key and both values.
+    """
+    for key in sorted(held.keys() | given.keys()):
+        if held.get(key) != given.get(key):
+            raise MismatchError(
+                f"{where}: metadata[{key!r}] of the cache is {held.get(key)!r}, "
+                f"not {given.get(key)!r}"
+            )

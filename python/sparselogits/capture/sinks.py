@@ -1,0 +1,154 @@
+"""What consumes a teacher pass: anything that takes rows, and the one that fills a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselogits.errors import FingerprintMismatchError
+from sparselogits.fingerprint import fingerprint_tokens
+from sparselogits.reader import open as open_cache
+from sparselogits.sampling import sample
+from sparselogits.capture.teacher_rows import TeacherRows
+from sparselogits.capture.windows import Window
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparselogits.writer import CacheWriter
+
+
+class RowSink(Protocol):
+    """A consumer of a teacher pass. Several can share one pass: see `capture_many`."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that an earlier run already gave to this sink."""
+
+    def holds(self, window: Window) -> bool:
+        """Whether this sink has no need of the window; one that no sink needs is skipped."""
+
+    def add(self, rows: TeacherRows) -> None:
+        """Takes the next captured rows of the current batch of windows."""
+
+    def finish(self, windows: Sequence[Window]) -> None:
+        """Says that all captured rows of these windows have been added."""
+
+    def flush(self) -> None:
+        """Makes finished windows durable."""
+
+
+class CacheSink:
+    """Draws from every row and appends finished windows to a cache.
+
+    Args:
+        writer: An open writer; its config says how to sample. What it holds already is kept.
+        seed: Key of the draws, beside sequence_id and position.
+    """
+
+    def __init__(self, writer: CacheWriter, seed: int) -> None:
+        self._writer = writer
+        self._seed = seed
+        self._held: dict[int, int] = {}  # sequence_id → fingerprint of an earlier run
+        self.num_positions = writer.num_positions
+        if writer.num_sequences:
+            cache = open_cache(writer.path)
+            self._held = dict(
+                zip(cache.sequence_ids.tolist(), cache.fingerprints.tolist(), strict=True)
+            )
+        self._clear()
+
+    def holds(self, window: Window) -> bool:
+        """Whether an earlier run finished this window.
+
+        Raises:
+            FingerprintMismatchError: It did, but with other tokens.
+        """
+        held = self._held.get(window.sequence_id)
+        if held is not None and held != fingerprint_tokens(window.tokens):
+            raise FingerprintMismatchError(
+                f"window {window.index}: the cache at {self._writer.path} holds sequence_id "
+                f"{window.sequence_id} already, with other tokens"
+            )
+        return held is not None
+
+    def add(self, rows: TeacherRows) -> None:
+        held = [s for s in np.unique(rows.sequence_ids) if int(s) in self._held]
+        if held:  # two sinks of one pass can have been interrupted at different windows
+            rows = _select(rows, ~np.isin(rows.sequence_ids, held))
+        if not len(rows.positions):
+            return
+        config = self._writer.config
+        draws = sample(
+            _without_copy(rows.logits),
+            rounds=config.rounds,
+            sampler=config.sampler,
+            temperature=config.temperature,
+            proposal_temperature=config.proposal_temperature,
+            seed=self._seed,
+            position_keys=np.stack([rows.sequence_ids, rows.positions.astype(np.uint64)], axis=1),
+        )
+        self._lengths.append(np.diff(_array(draws.offsets)))
+        self._token_ids.append(_array(draws.token_ids))
+        if draws.counts is not None:
+            self._counts.append(_array(draws.counts).astype(np.uint16, copy=False))
+        else:
+            self._weights.append(_array(draws.weights))
+
+    def finish(self, windows: Sequence[Window]) -> None:
+        windows = [window for window in windows if not self.holds(window)]
+        if windows:
+            captured = np.concatenate([window.captured for window in windows])
+            # Rows came in window order, so their lengths fall into the captured places in turn;
+            # a place without a row stays an empty position.
+            lengths = np.zeros(len(captured), np.int64)
+            lengths[captured] = _joined(self._lengths, np.int64)
+            self._writer.append_many(
+                np.concatenate([window.tokens for window in windows]).astype(np.int32),
+                _offsets(np.array([len(window.tokens) for window in windows], np.int64)),
+                _offsets(lengths),
+                _joined(self._token_ids, np.int32),
+                None if self._takes_weights else _joined(self._counts, np.uint16),
+                np.array([window.sequence_id for window in windows], np.uint64),
+                weights=_joined(self._weights, np.float32) if self._takes_weights else None,
+            )
+        self._clear()
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    @property
+    def _takes_weights(self) -> bool:
+        return self._writer.config.value_kind == "weights"
+
+    def _clear(self) -> None:
+        self._lengths: list[npt.NDArray[np.int64]] = []
+        self._token_ids: list[npt.NDArray[np.int32]] = []
+        self._counts: list[npt.NDArray[np.uint16]] = []
+        self._weights: list[npt.NDArray[np.float32]] = []
+
+
+def _select(rows: TeacherRows, keep: npt.NDArray[np.bool_]) -> TeacherRows:
+    import torch
+
+    index = torch.from_numpy(np.flatnonzero(keep)).to(rows.logits.device)
+    return TeacherRows(rows.sequence_ids[keep], rows.positions[keep], rows.logits[index])
+
+
+def _without_copy(logits: torch.Tensor) -> Any:
+    return logits.numpy() if logits.device.type == "cpu" else logits
+
+
+def _array(drawn: Any) -> npt.NDArray[Any]:
+    return drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn.cpu())
+
+
+def _joined(parts: list[npt.NDArray[np.generic]], dtype: type) -> npt.NDArray[np.generic]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

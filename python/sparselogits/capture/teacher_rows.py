@@ -1,0 +1,84 @@
+"""One pass over a teacher: from batches of windows to chunks of logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparselogits.errors import InvalidArgumentError
+from sparselogits.capture.replay import SplitModel
+from sparselogits.capture.windows import Window
+
+
+@dataclass(frozen=True)
+class TeacherRows:
+    """Logits of some positions: what every consumer of a teacher pass sees.
+
+    Rows are ordered by window, then by position. Row r holds the teacher's logits of token
+    `positions[r] + 1` of its sequence, given the tokens up to `positions[r]`.
+
+    Attributes:
+        sequence_ids: (R,) uint64.
+        positions: (R,) int64.
+        logits: (R, V) float32 on the model's device; never NaN or +inf, padded columns cut off.
+    """
+
+    sequence_ids: npt.NDArray[np.uint64]
+    positions: npt.NDArray[np.int64]
+    logits: torch.Tensor
+
+
+def teacher_rows(
+    model: SplitModel, windows: Sequence[Window], chunk_rows: int
+) -> Iterator[TeacherRows]:
+    """Runs the body once over a batch of windows and yields the captured rows in chunks.
+
+    Windows of equal length run without an attention mask; others are padded on the right with
+    one. Neither padding nor masked positions reach the head.
+
+    Raises:
+        InvalidArgumentError: A logit is NaN or +inf; the message names sequence and position.
+    """
+    windows = [window for window in windows if len(window.tokens)]
+    if not windows:
+        return
+    lengths = np.array([len(window.tokens) for window in windows])
+    width = int(lengths.max())
+    tokens = np.zeros((len(windows), width), np.int64)
+    captured = np.zeros((len(windows), width), np.bool_)
+    for row, window in enumerate(windows):
+        tokens[row, : lengths[row]] = window.tokens
+        captured[row, : lengths[row]] = window.captured
+    row_of, position = np.nonzero(captured)
+    if not len(row_of):
+        return
+    ids = torch.from_numpy(tokens)
+    mask = None
+    if (lengths != width).any():
+        mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
+    hidden = model.hidden(ids, mask).flatten(0, 1)
+    flat_ids = ids.flatten()
+    sequence_ids = np.array([window.sequence_id for window in windows], np.uint64)[row_of]
+    flat_rows = torch.from_numpy(row_of * width + position)
+    for start in range(0, len(flat_rows), chunk_rows):
+        chunk = slice(start, start + chunk_rows)
+        rows = flat_rows[chunk]
+        logits = model.logits(hidden[rows.to(hidden.device)], flat_ids[rows])
+        result = TeacherRows(sequence_ids[chunk], position[chunk].astype(np.int64), logits)
+        _check_finite(result)
+        yield result
+
+
+def _check_finite(rows: TeacherRows) -> None:
+    # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution.
+    usable = torch.isfinite(rows.logits.amax(dim=-1)).cpu().numpy()
+    if not usable.all():
+        bad = int(usable.argmin())
+        raise InvalidArgumentError(
+            f"the teacher's logits of sequence {rows.sequence_ids[bad]}, position "
+            f"{rows.positions[bad]} hold NaN or +inf, or are all -inf"
+        )

@@ -1,0 +1,84 @@
+"""Files that are either the old one or the new one, whatever happens in between."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sparselogits.errors import CacheIOError
+
+_CHUNK = 1 << 20
+
+
+def io_error(error: OSError, what: str, path: str | os.PathLike[str]) -> CacheIOError:
+    """A `CacheIOError` that says what was tried on which file and why it failed."""
+    return CacheIOError(error.errno, f"{what}: {error.strerror or error}", os.fspath(path))
+
+
+def sync_directory(directory: str | os.PathLike[str]) -> None:
+    """Makes names in a directory durable: a rename survives a crash only after this."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a whole file: a reader, or a crash at any moment, finds the old bytes or the new.
+
+    Raises:
+        CacheIOError: The old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise io_error(error, "cannot write", path) from error
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and its parents, and syncs the parent of each new one.
+
+    Raises:
+        CacheIOError: One of them exists as something else, or the system refused.
+    """
+    missing = []
+    ancestor = path
+    while not ancestor.exists() and ancestor != ancestor.parent:
+        missing.append(ancestor)
+        ancestor = ancestor.parent
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            sync_directory(made.parent)
+    except OSError as error:
+        raise io_error(error, "cannot create the directory", path) from error
+
+
+def file_sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits. `progress` gets the bytes done so far.
+
+    Raises:
+        CacheIOError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    done = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done)
+    except OSError as error:
+        raise io_error(error, "cannot read", path) from error
+    return digest.hexdigest()

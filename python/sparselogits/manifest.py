@@ -1,0 +1,191 @@
+"""The manifest: the small JSON file that makes a directory a cache (formats/v1.md, section 8)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sparselogits.config import CacheConfig
+from sparselogits.durable import io_error, replace_file
+from sparselogits.errors import CacheIOError, CorruptionError, InvalidArgumentError
+from sparselogits.manifest_parser import MAX_METADATA_BYTES, ManifestParser
+
+MANIFEST_NAME = "manifest.json"
+VERSION = (1, 0)
+ALIGNMENT = "position t holds the teacher's distribution of token t+1 given tokens <= t"
+
+
+@dataclass(frozen=True)
+class ShardRow:
+    """One shard as the manifest names it.
+
+    Attributes:
+        file: Plain name inside the directory.
+        uuid: 32 hex digits, as in the shard's header.
+        bytes: Length of the file.
+        sequences, positions, entries: What the shard holds.
+        sha256: Of the whole file, 64 hex digits.
+    """
+
+    file: str
+    uuid: str
+    bytes: int
+    sequences: int
+    positions: int
+    entries: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A parsed manifest. The order of `shards` is the order of the cache.
+
+    Attributes:
+        config: As every shard's header repeats it.
+        metadata: The user's facts.
+        shards: One row a shard.
+        complete: False while a writer is at work and after a recovery.
+        digest: SHA-256 of the bytes it was parsed from, hex; empty for one not read from a file.
+        num_bytes: Length of those bytes.
+    """
+
+    config: CacheConfig
+    metadata: dict[str, str]
+    shards: tuple[ShardRow, ...] = ()
+    complete: bool = False
+    digest: str = ""
+    num_bytes: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The file's content: stable, so that equal manifests have equal digests."""
+        fields = {
+            "format": "sparselogits",
+            "version": list(VERSION),
+            "alignment": ALIGNMENT,
+            "complete": self.complete,
+            "config": self.config.to_dict(),
+            "metadata": self.metadata,
+            "shards": [asdict(row) for row in self.shards],
+        }
+        return (json.dumps(fields, indent=1) + "\n").encode("ascii")
+
+    def write(self, directory: Path) -> None:
+        """Replaces the manifest of a cache as a whole, durably.
+
+        Raises:
+            CacheIOError: The old manifest is untouched.
+        """
+        replace_file(directory / MANIFEST_NAME, self.to_bytes())
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads and checks the manifest of a cache.
+
+    Raises:
+        CacheIOError: There is none, or it cannot be read.
+        FormatError: It is not what the format promises; the error names the field.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read((1 << 26) + 1)
+    except OSError as error:
+        raise io_error(error, "cannot read the manifest", path) from error
+    return parse_manifest(data, str(path))
+
+
+def parse_manifest(data: bytes, path: str) -> Manifest:
+    """The manifest in `data`; `path` is for errors.
+
+    Raises:
+        CorruptionError: Not a manifest, or a value is wrong or beyond a limit.
+        UnsupportedError: A major version or codec that this release does not know.
+    """
+    parser = ManifestParser(path)
+    root = parser.load(data)
+    parser.check_identity(root, VERSION[0], ALIGNMENT)
+    rows = tuple(
+        ShardRow(**parser.shard_row(row, f"shards[{index}]"))
+        for index, row in enumerate(parser.shards(root))
+    )
+    for name in ("file", "uuid"):
+        _refuse_repeats(path, name, [getattr(row, name) for row in rows])
+    config = parser.member(root, "config", dict)
+    parser.check_codec(config)
+    try:
+        cache_config = CacheConfig.from_dict(config)
+    except InvalidArgumentError as error:
+        raise CorruptionError(str(error), path, None, "config") from error
+    return Manifest(
+        config=cache_config,
+        metadata=parser.metadata(root),
+        shards=rows,
+        complete=parser.member(root, "complete", bool),
+        digest=hashlib.sha256(data).hexdigest(),
+        num_bytes=len(data),
+    )
+
+
+def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """A caller's metadata, checked.
+
+    Raises:
+        InvalidArgumentError: Not str → str, text that UTF-8 cannot hold, or above 1 MiB as JSON.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidArgumentError(f"metadata must map str to str, got {type(metadata).__name__}")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
+    checked = dict(metadata)
+    try:
+        size = len(metadata_json(checked))
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"metadata is not valid Unicode: {error}") from error
+    if size > MAX_METADATA_BYTES:
+        raise InvalidArgumentError(
+            f"metadata must be at most {MAX_METADATA_BYTES} bytes as JSON, got {size}"
+        )
+    return checked
+
+
+def metadata_json(metadata: Mapping[str, str]) -> bytes:
+    """The content of a META frame."""
+    return json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def shard_path(directory: Path, file: str) -> Path:
+    """Where a shard lies. A link may stand in for it only if it stays inside the cache.
+
+    Raises:
+        CorruptionError: The file is a link out of the directory.
+        CacheIOError: It does not exist.
+    """
+    path = directory / file
+    try:
+        resolved = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError):
+            raise io_error(error, "cannot open the shard", path) from error
+        raise CacheIOError(f"{path}: {error}") from error  # a loop of links, before Python 3.13
+    if path.is_symlink() and resolved.parent != directory.resolve():
+        raise CorruptionError("is a link out of the cache", str(path), None, "file")
+    return path
+
+
+def _refuse_repeats(path: str, name: str, values: list[str]) -> None:
+    seen: dict[str, int] = {}
+    for index, value in enumerate(values):
+        if value in seen:
+            raise CorruptionError(
+                f"{value!r} is also that of shards[{seen[value]}]",
+                path,
+                None,
+                f"shards[{index}].{name}",
+            )
+        seen[value] = index

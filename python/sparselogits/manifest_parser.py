@@ -1,0 +1,167 @@
+"""JSON that nobody vouches for, taken apart into the fields of a manifest."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+from sparselogits.errors import CorruptionError, UnsupportedError
+
+MAX_MANIFEST_BYTES = 1 << 26
+MAX_SHARDS = 1 << 20
+MAX_METADATA_BYTES = 1 << 20
+
+_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
+_HEX = {"uuid": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
+_ROW_LIMITS = {
+    "bytes": 1 << 35,
+    "sequences": 1 << 28,
+    "positions": (1 << 32) - 1,
+    "entries": ((1 << 32) - 1) * 65535,
+}
+_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false"}
+
+T = TypeVar("T")
+
+
+class ManifestParser:
+    """Checks of single fields; every error names the file and the field.
+
+    Args:
+        path: The file, for errors.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def load(self, data: bytes) -> dict[str, Any]:
+        """The JSON object in `data`, with repeated keys, NaN and excessive nesting refused."""
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise self._corrupt("manifest", f"is longer than {MAX_MANIFEST_BYTES} bytes")
+        if not data:
+            raise self._corrupt("manifest", "is empty")
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._corrupt("manifest", "is not UTF-8", error.start) from error
+        try:
+            root = json.loads(
+                text, object_pairs_hook=self._unique, parse_constant=self._refuse_constant
+            )
+        except json.JSONDecodeError as error:
+            offset = len(text[: error.pos].encode("utf-8"))
+            raise self._corrupt("manifest", f"is not JSON: {error.msg}", offset) from error
+        except RecursionError as error:
+            raise self._corrupt("manifest", "is nested too deeply") from error
+        except ValueError as error:  # an integer of more digits than Python converts
+            raise self._corrupt("manifest", f"is not usable JSON: {error}") from error
+        if not isinstance(root, dict):
+            raise self._corrupt("manifest", "must be an object")
+        return root
+
+    def member(self, parent: dict[str, Any], name: str, kind: type[T], where: str = "") -> T:
+        """A required member of an object, of exactly one JSON type."""
+        field = f"{where}.{name}" if where else name
+        if name not in parent:
+            raise self._corrupt(field, "is missing")
+        value = parent[name]
+        if type(value) is not kind:
+            raise self._corrupt(field, f"must be {_KINDS[kind]}, not {_shown(value)}")
+        return value
+
+    def check_identity(self, root: dict[str, Any], major: int, alignment: str) -> None:
+        """The three fields that say what the rest means."""
+        found = self.member(root, "format", str)
+        if found != "sparselogits":
+            raise self._corrupt("format", f"must be 'sparselogits', not {_shown(found)}")
+        version = self.member(root, "version", list)
+        if len(version) != 2 or any(type(part) is not int or part < 0 for part in version):
+            raise self._corrupt("version", f"must be two integers, not {_shown(version)}")
+        if version[0] != major:
+            raise UnsupportedError(
+                f"version {version[0]}.{version[1]} is not one that this release knows; "
+                f"it reads version {major}",
+                self._path,
+                None,
+                "version",
+            )
+        if self.member(root, "alignment", str) != alignment:
+            raise self._corrupt("alignment", f"must be {alignment!r}")
+
+    def check_codec(self, config: dict[str, Any]) -> None:
+        """A codec of a later release is no corruption."""
+        codec = self.member(config, "codec", str, "config")
+        if codec != "packed":
+            raise UnsupportedError(
+                f"codec {_shown(codec)} is not one that this release can read",
+                self._path,
+                None,
+                "config.codec",
+            )
+
+    def metadata(self, root: dict[str, Any]) -> dict[str, str]:
+        """The user's str → str facts."""
+        metadata = self.member(root, "metadata", dict)
+        size = 0
+        for key, value in metadata.items():
+            field = f"metadata.{_shown(key)}"
+            if type(value) is not str:
+                raise self._corrupt(field, f"must be a string, not {_shown(value)}")
+            try:
+                size += len(key.encode("utf-8")) + len(value.encode("utf-8"))
+            except UnicodeEncodeError as error:
+                raise self._corrupt(field, "is not valid Unicode") from error
+        if size > MAX_METADATA_BYTES:
+            raise self._corrupt("metadata", f"is longer than {MAX_METADATA_BYTES} bytes")
+        return metadata
+
+    def shards(self, root: dict[str, Any]) -> list[Any]:
+        """The rows, unchecked."""
+        rows = self.member(root, "shards", list)
+        if len(rows) > MAX_SHARDS:
+            raise self._corrupt("shards", f"must be at most {MAX_SHARDS}, got {len(rows)}")
+        return rows
+
+    def shard_row(self, row: Any, where: str) -> dict[str, Any]:
+        """One checked row, without unknown keys."""
+        if type(row) is not dict:
+            raise self._corrupt(where, f"must be an object, not {_shown(row)}")
+        fields: dict[str, Any] = {"file": self.member(row, "file", str, where)}
+        if not _FILE.fullmatch(fields["file"]):
+            raise self._corrupt(
+                f"{where}.file",
+                f"must be a plain name (letters, digits, . _ -), not {_shown(fields['file'])}",
+            )
+        for name, pattern in _HEX.items():
+            fields[name] = self.member(row, name, str, where).lower()
+            if not pattern.fullmatch(fields[name]):
+                raise self._corrupt(f"{where}.{name}", f"is not hex: {_shown(fields[name])}")
+        for name, limit in _ROW_LIMITS.items():
+            value = row.get(name)
+            if type(value) is not int or not 0 <= value <= limit:
+                raise self._corrupt(
+                    f"{where}.{name}", f"must be an integer from 0 to {limit}, not {_shown(value)}"
+                )
+            fields[name] = value
+        return fields
+
+    def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in members:
+                raise self._corrupt("manifest", f"has the key {_shown(key)} twice")
+            members[key] = value
+        return members
+
+    def _refuse_constant(self, word: str) -> Any:
+        raise self._corrupt("manifest", f"holds {word}, which JSON does not have")
+
+    def _corrupt(self, field: str, message: str, offset: int | None = None) -> CorruptionError:
+        return CorruptionError(message, self._path, offset, field)
+
+
+def _shown(value: Any) -> str:
+    # What a hostile file says must not flood a terminal.
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

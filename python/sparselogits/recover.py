@@ -1,0 +1,182 @@
+"""`recover`: makes what a dead writer left behind readable."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparselogits import _core
+from sparselogits.agreement import check_same_config, check_same_metadata
+from sparselogits.config import CacheConfig
+from sparselogits.directory import (
+    PARTIAL_SUFFIX,
+    DirectoryListing,
+    DirectoryLock,
+    list_directory,
+    local_directory,
+    shard_name,
+)
+from sparselogits.durable import file_sha256, io_error
+from sparselogits.errors import CacheIOError, MismatchError
+from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest
+from sparselogits.manifest_parser import ManifestParser
+from sparselogits.shard_set import open_shards
+
+
+@dataclass(frozen=True)
+class RecoverReport:
+    """What a recovery did.
+
+    Attributes:
+        path: The cache's directory.
+        shards: Names of the shards that it took into the manifest, in order.
+        sequences, positions, entries: What those shards hold.
+        dropped_bytes: Bytes after the last commit of unfinished shards, now cut off.
+        total_sequences: Sequences of the cache, those that were never in danger included.
+    """
+
+    path: str
+    shards: tuple[str, ...]
+    sequences: int
+    positions: int
+    entries: int
+    dropped_bytes: int
+    total_sequences: int
+
+
+def recover(path: str | os.PathLike[str]) -> RecoverReport:
+    """Finishes the shards that a dead writer left, up to their last commit, and lists them.
+
+    Finished shards that no manifest names yet are taken in too. The manifest then says
+    `complete: false`, because sequences may be missing; a writer that resumes and closes makes it
+    true. Calling it twice, or where nothing is wrong, changes nothing more.
+
+    Raises:
+        CacheIOError: There is no cache, a writer is still at work, or the system refused.
+        MismatchError: A shard has another config or metadata, or a sequence_id that another
+            shard has. The shard stays as it is, unlisted.
+        FormatError: The manifest or a finished shard is damaged.
+        InvalidArgumentError: `path` is not a local path.
+    """
+    directory = local_directory(path)
+    lock = DirectoryLock(directory)
+    try:
+        return recover_directory(directory)
+    finally:
+        lock.release()
+
+
+def recover_directory(directory: Path) -> RecoverReport:
+    """As `recover`. REQUIRES: the caller holds the directory's lock."""
+    _remove_temporary_manifests(directory)
+    listing = list_directory(directory)
+    if not listing.has_manifest and not listing.is_unfinished:
+        raise CacheIOError(2, "holds no cache: no manifest and no shards", str(directory))
+    merge = _Merge(directory, read_manifest(directory) if listing.has_manifest else None)
+    dropped = sum(
+        merge.take_partial(partial, final) for partial, final in _final_names(directory, listing)
+    )
+    for shard in list_directory(directory).sealed:
+        merge.take_sealed(shard)
+    return merge.finish(dropped)
+
+
+class _Merge:
+    """The manifest as it grows shard by shard."""
+
+    def __init__(self, directory: Path, manifest: Manifest | None) -> None:
+        self._directory = directory
+        self._before = manifest
+        self._manifest = manifest
+        self._taken: list[ShardRow] = []
+
+    def take_partial(self, partial: Path, final: Path) -> int:
+        """Seals an unfinished shard under its final name; returns the bytes that were cut off."""
+        found = _core.recover_shard(str(partial), str(final))
+        if found["sequences"] == 0 and found["metadata_json"]:
+            self._agree(found, partial)  # else the writer died before it had written anything
+        return int(found["dropped_bytes"])
+
+    def take_sealed(self, shard: Path) -> None:
+        """Lists a finished shard, unless it is listed."""
+        if self._manifest is not None and any(
+            row.file == shard.name for row in self._manifest.shards
+        ):
+            return
+        found = _core.read_shard_info(str(shard))
+        manifest = self._agree(found, shard)
+        row = ShardRow(
+            shard.name,
+            found["uuid"],
+            found["bytes"],
+            found["sequences"],
+            found["positions"],
+            found["entries"],
+            file_sha256(shard),
+        )
+        self._taken.append(row)
+        self._manifest = replace(manifest, shards=(*manifest.shards, row), complete=False)
+
+    def finish(self, dropped: int) -> RecoverReport:
+        """Writes the manifest if it changed."""
+        manifest = self._manifest
+        if manifest is not None and manifest is not self._before:
+            if self._taken:
+                _refuse_repeated_ids(self._directory, manifest)
+            manifest.write(self._directory)
+        rows = self._taken
+        return RecoverReport(
+            path=str(self._directory),
+            shards=tuple(row.file for row in rows),
+            sequences=sum(row.sequences for row in rows),
+            positions=sum(row.positions for row in rows),
+            entries=sum(row.entries for row in rows),
+            dropped_bytes=dropped,
+            total_sequences=sum(row.sequences for row in manifest.shards) if manifest else 0,
+        )
+
+    def _agree(self, found: dict[str, Any], shard: Path) -> Manifest:
+        """The manifest, which the first shard makes where there is none."""
+        config = CacheConfig.from_core(found["config"])
+        parser = ManifestParser(str(shard))
+        metadata = parser.metadata({"metadata": parser.load(found["metadata_json"])})
+        if self._manifest is None:
+            self._manifest = Manifest(config, metadata)
+        check_same_config(self._manifest.config, config, str(shard))
+        check_same_metadata(self._manifest.metadata, metadata, str(shard))
+        return self._manifest
+
+
+def _final_names(directory: Path, listing: DirectoryListing) -> list[tuple[Path, Path]]:
+    """Where each unfinished shard goes: its own name, or a new one where that is taken."""
+    names, number = [], listing.next_number
+    for partial in listing.partials:
+        final = directory / partial.name.removesuffix(PARTIAL_SUFFIX)
+        if final in listing.sealed:
+            final = directory / shard_name(number)
+            number += 1
+        names.append((partial, final))
+    return names
+
+
+def _refuse_repeated_ids(directory: Path, manifest: Manifest) -> None:
+    ids, _, _ = open_shards(directory, manifest, verify_checksums=True).sequence_table()
+    ordered = np.sort(ids)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
+        raise MismatchError(
+            f"{directory}: sequence_id {repeated[0]} is in more than one place; "
+            f"the shards without a manifest are {', '.join(row.file for row in manifest.shards)}"
+        )
+
+
+def _remove_temporary_manifests(directory: Path) -> None:
+    try:
+        for path in directory.glob(f".{MANIFEST_NAME}.*.tmp"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise io_error(error, "cannot remove a temporary file in", directory) from error

@@ -1,0 +1,50 @@
+"""Names, places and fingerprints of a cache's sequences."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+
+class SequenceTable:
+    """The sequences in the order of the cache, and a lookup by id.
+
+    Args:
+        ids: (n,) uint64, unique.
+        starts: (n + 1,) int64 global positions.
+        fingerprints: (n,) uint64.
+    """
+
+    def __init__(
+        self,
+        ids: npt.NDArray[np.uint64],
+        starts: npt.NDArray[np.int64],
+        fingerprints: npt.NDArray[np.uint64],
+    ) -> None:
+        self.ids = ids
+        self.starts = starts
+        self.fingerprints = fingerprints
+        for array in (ids, starts, fingerprints):
+            array.flags.writeable = False  # shared by all who ask
+        self._order: npt.NDArray[np.intp] | None = None
+        self._lock = threading.Lock()
+
+    def find(self, sequence_id: object) -> int | None:
+        """The index of a sequence, or None."""
+        if isinstance(sequence_id, np.integer):
+            sequence_id = int(sequence_id)
+        if isinstance(sequence_id, bool) or not isinstance(sequence_id, int):
+            return None
+        if not 0 <= sequence_id < 1 << 64 or not len(self.ids):
+            return None
+        with self._lock:
+            if self._order is None:
+                self._order = np.argsort(self.ids, kind="stable")
+        wanted = np.uint64(sequence_id)
+        place = int(np.searchsorted(self.ids, wanted, sorter=self._order))
+        if place == len(self.ids):
+            return None
+        index = int(self._order[place])
+        return index if self.ids[index] == wanted else None

@@ -1,0 +1,418 @@
+"""`CacheWriter`: appends sequences to a cache so that a crash costs nothing that was committed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from sparselogits import _core
+from sparselogits.append_batch import AppendBatch, convert_batch, one_sequence_id
+from sparselogits.checks import boolean, integer
+from sparselogits.config import CacheConfig
+from sparselogits.directory import PARTIAL_SUFFIX, DirectoryLock, local_directory, shard_name
+from sparselogits.durable import file_sha256, io_error, make_directory, sync_directory
+from sparselogits.errors import CacheIOError, InvalidArgumentError, SparseLogitsError
+from sparselogits.manifest import Manifest, ShardRow, check_metadata, metadata_json
+from sparselogits.resume import open_for_writing
+
+_log = logging.getLogger(__name__)
+
+_MAX_SHARD_BYTES = 1 << 34  # half of the format's limit: one append may pass shard_bytes
+_MAX_SHARD_POSITIONS = (1 << 32) - 1
+_MAX_SHARD_SEQUENCES = 1 << 28
+
+
+class CacheWriter:
+    """Writes a cache. A context manager; safe to share between threads, one call at a time.
+
+    What was appended before a commit (`flush`, or automatically every `commit_bytes`) survives
+    anything that happens after it. Leaving `with` normally finishes the cache. Leaving it by an
+    exception commits what was appended and leaves the cache unfinished: `sl.recover(path)` makes
+    it readable, `CacheWriter(path, config, resume=True)` goes on after the last sequence.
+
+    Args:
+        path: The cache's directory; created, with its parents, where missing.
+        config: What is written. On resume it must equal that of the cache.
+        metadata: Facts about the cache, str → str. On resume None keeps those of the cache.
+        model: For codecs that need a trained model; "packed" has none, so it must be None.
+        resume: Append to what an earlier writer, finished or crashed, left at `path`. With
+            nothing there it starts a new cache.
+        shard_bytes: A shard is finished when it has grown to this size, 1 to 2^34.
+        commit_bytes: How many bytes may be appended between two automatic commits.
+
+    Raises:
+        InvalidArgumentError: An argument is wrong, or the directory already holds a cache,
+            finished or not, and `resume` is False.
+        MismatchError: `resume`, and the cache has another config or metadata. The error names
+            the field and both values.
+        CacheIOError: Another writer is at work there, or the system refused.
+        FormatError: `resume`, and what is there is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        config: CacheConfig,
+        metadata: Mapping[str, str] | None = None,
+        model: None = None,
+        *,
+        resume: bool = False,
+        shard_bytes: int = 1 << 30,
+        commit_bytes: int = 64 << 20,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._directory = local_directory(path)
+        if not isinstance(config, CacheConfig):
+            raise InvalidArgumentError(f"config must be a CacheConfig, got {config!r}")
+        if config.value_kind == "counts" and config.proposal_temperature != 1.0:
+            raise InvalidArgumentError(
+                "value_kind must be 'weights' where proposal_temperature is not 1, got 'counts' "
+                f"with {config.proposal_temperature}: counts / rounds would estimate the proposal"
+            )
+        if model is not None:
+            raise InvalidArgumentError(f"model must be None for codec {config.codec!r}")
+        self._config = config
+        self._core_config = config.to_core()
+        self._shard_bytes = integer("shard_bytes", shard_bytes, 1, _MAX_SHARD_BYTES)
+        self._commit_bytes = integer("commit_bytes", commit_bytes, 1, _MAX_SHARD_BYTES)
+        checked = None if metadata is None else check_metadata(metadata)
+        resume = boolean("resume", resume)
+
+        make_directory(self._directory)
+        self._mutex = threading.RLock()
+        self._failure: str | None = None
+        self._broken = False
+        self._shard: _core.ShardWriter | None = None
+        self._lock = DirectoryLock(self._directory)
+        try:
+            state = open_for_writing(self._directory, config, checked, resume)
+            self._metadata = state.manifest.metadata
+            self._rows = list(state.manifest.shards)
+            self._num_sequences = sum(row.sequences for row in self._rows)
+            self._num_positions = sum(row.positions for row in self._rows)
+            self._ids = state.ids
+            self._next_id = state.next_id
+            self._next_number = state.next_number
+            self._open_shard()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._closed = False
+
+    @property
+    def path(self) -> str:
+        return str(self._directory)
+
+    @property
+    def config(self) -> CacheConfig:
+        return self._config
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return dict(self._metadata)
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences in the cache, those of a resumed one included."""
+        return self._num_sequences
+
+    @property
+    def num_positions(self) -> int:
+        """Positions in the cache, those of a resumed one included."""
+        return self._num_positions
+
+    def __contains__(self, sequence_id: object) -> bool:
+        """Whether the cache has a sequence of this id."""
+        return sequence_id in self._ids
+
+    def append(
+        self,
+        input_ids: Any,
+        offsets: Any,
+        token_ids: Any,
+        counts: Any = None,
+        sequence_id: int | None = None,
+        *,
+        weights: Any = None,
+    ) -> None:
+        """Appends one sequence of S positions with E entries in all.
+
+        Position t holds the draws from the teacher's distribution of token t+1 given tokens ≤ t.
+        Entries of a position may come in any order and repeat: they are sorted and merged. A
+        position may have no entries, a sequence no positions. Arrays are NumPy, lists or torch
+        CPU tensors.
+
+        Args:
+            input_ids: (S,) integers below vocab_size: the tokens that the teacher read.
+            offsets: (S + 1,) integers: position t owns the entries offsets[t] to offsets[t + 1].
+            token_ids: (E,) integers below vocab_size.
+            counts: (E,) integers ≥ 1 that sum to `rounds` in each position that has entries; in
+                counts caches.
+            sequence_id: 0 to 2^64 - 1, new to the cache; default: the highest so far plus 1.
+            weights: (E,) float32 or float64, finite and ≥ 0; in weights caches.
+
+        Raises:
+            InvalidArgumentError: Names what is wrong; nothing was appended.
+            CacheIOError: The system refused. The writer takes nothing more; what was committed
+                is safe (`sl.recover`).
+        """
+        ids = one_sequence_id(sequence_id)
+        self._append(input_ids, None, offsets, token_ids, counts, weights, ids)
+
+    def append_many(
+        self,
+        input_ids: Any,
+        sequence_offsets: Any,
+        offsets: Any,
+        token_ids: Any,
+        counts: Any = None,
+        sequence_ids: Any = None,
+        *,
+        weights: Any = None,
+    ) -> None:
+        """Appends n sequences in one call: all of them, or none where one is wrong.
+
+        Args:
+            input_ids: (T,) tokens of all sequences, one after the other.
+            sequence_offsets: (n + 1,) integers: sequence i owns the positions
+                sequence_offsets[i] to sequence_offsets[i + 1].
+            offsets: (T + 1,) as for `append`, over all positions.
+            token_ids, counts, weights: (E,) as for `append`.
+            sequence_ids: (n,) as for `append`.
+
+        Raises:
+            InvalidArgumentError, CacheIOError: As for `append`.
+        """
+        if sequence_offsets is None:
+            raise InvalidArgumentError("sequence_offsets must be (n + 1,) integers, got None")
+        self._append(input_ids, sequence_offsets, offsets, token_ids, counts, weights, sequence_ids)
+
+    def flush(self) -> None:
+        """Commits: what was appended survives anything from here on.
+
+        Raises:
+            CacheIOError: The system refused. The writer takes nothing more.
+        """
+        with self._mutex:
+            self._check_usable()
+            if self._shard is not None:
+                with self._failing():
+                    self._shard.commit()
+
+    def close(self) -> None:
+        """Finishes the cache: its manifest says `complete`. Idempotent.
+
+        Raises:
+            CacheIOError: The system refused, now or in an earlier call: the cache is unfinished,
+                what was committed is safe (`sl.recover`).
+        """
+        with self._mutex:
+            if self._closed:
+                return
+            try:
+                self._check_usable()
+                with self._failing():
+                    self._finish_shard()
+                    self._manifest(complete=True).write(self._directory)
+            finally:
+                self._abandon()
+
+    def __enter__(self) -> CacheWriter:
+        with self._mutex:
+            self._check_usable()
+            return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        if kind is None:
+            self.close()
+        else:
+            self._leave_unfinished(kind.__name__)
+        return False
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._abandon()
+            warnings.warn(
+                f"CacheWriter({self.path!r}) was not closed: what was appended after its last "
+                "commit is lost, the rest waits for sl.recover",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._failure is None else "failed"
+        return f"CacheWriter({self.path!r}, {state}, {self.num_sequences} sequences)"
+
+    def _append(
+        self,
+        input_ids: Any,
+        sequence_offsets: Any,
+        offsets: Any,
+        token_ids: Any,
+        counts: Any,
+        weights: Any,
+        sequence_ids: Any,
+    ) -> None:
+        with self._mutex:
+            self._check_usable()
+            batch = convert_batch(
+                self._config.value_kind,
+                self._next_id,
+                input_ids,
+                sequence_offsets,
+                offsets,
+                token_ids,
+                counts,
+                weights,
+                sequence_ids,
+            )
+            held = self._ids.first_held(batch.sequence_ids)
+            if held is not None:
+                where = "in the cache" if held in self._ids else "given"
+                raise InvalidArgumentError(f"sequence_id {held} is already {where}")
+            self._append_batch(batch)
+
+    def _append_batch(self, batch: AppendBatch) -> None:
+        with self._failing():
+            shard = self._shard_with_room(len(batch.sequence_ids), len(batch.input_ids))
+            shard.append(
+                batch.input_ids,
+                batch.sequence_offsets,
+                batch.offsets,
+                batch.token_ids,
+                batch.counts,
+                batch.weights,
+                batch.sequence_ids,
+            )
+            self._ids.add(batch.sequence_ids)
+            self._num_sequences += len(batch.sequence_ids)
+            self._num_positions += len(batch.input_ids)
+            if len(batch.sequence_ids):
+                self._next_id = max(self._next_id, int(batch.sequence_ids.max()) + 1)
+            if shard.bytes_written >= self._shard_bytes:
+                self._finish_shard()
+            elif shard.uncommitted_bytes >= self._commit_bytes:
+                shard.commit()
+
+    def _shard_with_room(self, sequences: int, positions: int) -> _core.ShardWriter:
+        shard = self._shard
+        if shard is not None and (
+            shard.num_sequences + sequences > _MAX_SHARD_SEQUENCES
+            or shard.num_positions + positions > _MAX_SHARD_POSITIONS
+        ):
+            self._finish_shard()
+        return self._shard or self._open_shard()
+
+    def _open_shard(self) -> _core.ShardWriter:
+        self._final_path = self._directory / shard_name(self._next_number)
+        self._partial_path = Path(f"{self._final_path}{PARTIAL_SUFFIX}")
+        self._shard = _core.ShardWriter(
+            str(self._partial_path), self._core_config, metadata_json(self._metadata)
+        )
+        self._next_number += 1
+        return self._shard
+
+    def _finish_shard(self) -> None:
+        """Seals the open shard and tells the manifest; an empty one is removed instead."""
+        shard = self._shard
+        if shard is None:
+            return
+        if shard.num_sequences == 0:
+            self._remove_empty_shard()
+            return
+        uuid = shard.uuid
+        totals = (shard.num_sequences, shard.num_positions, shard.num_entries)
+        shard.finish(str(self._final_path))
+        row = ShardRow(
+            self._final_path.name,
+            uuid,
+            self._final_path.stat().st_size,
+            *totals,
+            file_sha256(self._final_path),
+        )
+        self._shard = None
+        self._rows.append(row)
+        self._manifest(complete=False).write(self._directory)
+
+    def _remove_empty_shard(self) -> None:
+        assert self._shard is not None
+        self._shard.abandon()
+        self._shard = None
+        self._next_number -= 1
+        self._partial_path.unlink(missing_ok=True)
+        sync_directory(self._directory)
+
+    def _manifest(self, complete: bool) -> Manifest:
+        return Manifest(self._config, self._metadata, tuple(self._rows), complete)
+
+    def _leave_unfinished(self, reason: str) -> None:
+        """After an exception in `with`: keeps everything that was appended, finishes nothing."""
+        with self._mutex:
+            if self._closed:
+                return
+            note = ""
+            try:
+                if not self._broken and self._shard is not None:
+                    if self._shard.num_sequences:
+                        self._shard.commit()
+                    else:
+                        self._remove_empty_shard()
+            except (SparseLogitsError, OSError) as error:
+                note = f" What was appended after the last commit is lost: {error}."
+            sequences = self.num_sequences
+            self._abandon()
+            if sequences:
+                _log.warning(
+                    "%s ended the writing of %s: the cache is unfinished.%s sl.recover(path) "
+                    "makes it readable; CacheWriter(..., resume=True) goes on.",
+                    reason,
+                    self.path,
+                    note,
+                )
+
+    def _abandon(self) -> None:
+        """Lets go of everything, whatever state it is in."""
+        self._closed = True
+        try:
+            if self._shard is not None:
+                with contextlib.suppress(SparseLogitsError, OSError):
+                    self._shard.abandon()
+                self._shard = None
+        finally:
+            self._lock.release()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise InvalidArgumentError(f"the writer of {self.path} is closed")
+        if self._failure is not None:
+            raise CacheIOError(
+                f"the writer of {self.path} failed and takes nothing more; sl.recover(path) "
+                f"restores what was committed. The failure was: {self._failure}"
+            )
+
+    @contextlib.contextmanager
+    def _failing(self) -> Any:
+        """What goes wrong inside, other than bad arguments, ends the writer's work."""
+        try:
+            yield
+        except InvalidArgumentError:
+            raise
+        except BaseException as error:
+            self._failure = str(error) or type(error).__name__
+            # An interrupt comes between two calls of the core, which is as sound as before.
+            self._broken = isinstance(error, Exception)
+            if isinstance(error, OSError) and not isinstance(error, CacheIOError):
+                raise io_error(error, "cannot finish the shard", self._final_path) from error
+            raise

@@ -1,0 +1,89 @@
+"""The one place where the format tests touch the library: shards in, plain data or an error out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reference_decoder import ALIGNMENT, Shard, shard_config
+
+import sparselogits as sl
+from sparselogits import _core
+
+# The reference decoder calls all of a block's records one field; the library says which part.
+RECORD_FIELDS = {"records", "counts", "entry_numbers", "ids", "weights", "stretch_padding"}
+# The library compares the whole of INDX with what the frames give.
+INDEX_FIELDS = {
+    "index", "num_blocks", "num_sequence_frames", "num_sequences", "block_offsets",
+    "block_starts", "sequence_frame_offsets", "sequence_frame_starts", "sequence_starts",
+    "content_length",
+}  # fmt: skip
+PARTS = (RECORD_FIELDS, INDEX_FIELDS)
+
+
+def agrees(found: str | None, expected: str) -> bool:
+    """Whether the field that the library names is the expected one, or a part of it."""
+    if found is None:
+        return False
+    together = any(found in part and expected in part for part in PARTS)
+    return expected in ("", found) or together
+
+
+def manifest_row(name: str, data: bytes, facts: Mapping[str, int]) -> dict[str, Any]:
+    """The row of a manifest for a shard; `facts` has its sequences, positions and entries."""
+    digest = hashlib.sha256(data).hexdigest()
+    return {"file": name, "uuid": data[24:40].hex(), "bytes": len(data), **facts, "sha256": digest}
+
+
+def make_cache(directory: Path, data: bytes, shard: Shard) -> Path:
+    """A cache of one shard that the reference decoder has decoded (its manifest needs a config)."""
+    facts = {
+        "sequences": len(shard.sequences),
+        "positions": len(shard.records),
+        "entries": sum(map(len, shard.records)),
+    }
+    manifest = {
+        "format": "sparselogits",
+        "version": [1, 0],
+        "alignment": ALIGNMENT,
+        "complete": True,
+        "config": shard_config(shard.header),
+        "metadata": shard.metadata,
+        "shards": [manifest_row("shard-000000.slc", data, facts)],
+    }
+    directory.mkdir(exist_ok=True)
+    (directory / "shard-000000.slc").write_bytes(data)
+    (directory / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return directory
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """Deep verification of one shard. Raises sl.FormatError."""
+    return _core.verify_shard(str(path))
+
+
+def contents(cache: sl.Cache) -> dict[str, Any]:
+    """Sequences, tokens and records of a cache, as the reference decoder's `to_dict` has them."""
+    everything = cache.read_sequences(np.arange(len(cache)))
+    values = everything.weights if everything.counts is None else everything.counts
+    entries = list(zip(everything.token_ids.tolist(), values.tolist(), strict=True))
+    edges = everything.offsets.tolist()
+    tokens = everything.input_ids
+    return {
+        "sequences": [
+            [identity, f"{fingerprint:016x}", length]
+            for identity, fingerprint, length in zip(
+                cache.sequence_ids.tolist(),
+                cache.fingerprints.tolist(),
+                cache.sequence_lengths.tolist(),
+                strict=True,
+            )
+        ],
+        "tokens": None if tokens is None else tokens.tolist(),
+        "records": [[list(entry) for entry in entries[a:b]] for a, b in itertools.pairwise(edges)],
+    }

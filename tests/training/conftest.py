@@ -1,0 +1,9 @@
+"""Makes the helper modules of this folder importable: importlib mode leaves sys.path alone."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(2)
