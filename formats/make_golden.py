@@ -61,6 +61,8 @@ def golden_files() -> Iterator[tuple[str, bytes]]:
         yield f"valid/{name}.json", dumps(content).encode() + b"\n"
     for name, case in golden_invalid.CASES.items():
         expected = {"error": case.error, "field": case.field, "within": list(case.within)}
+        if case.also:
+            expected["also"] = list(case.also)
         yield f"invalid/{name}.slc", case.data
         yield f"invalid/{name}.json", json.dumps(expected).encode() + b"\n"
     yield from golden_cache()

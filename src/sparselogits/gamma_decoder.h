@@ -60,6 +60,16 @@ constexpr std::array<GammaRun, 1 << GammaRun::kWindowBits> MakeGammaRuns() {
 
 inline constexpr auto kGammaRuns = MakeGammaRuns();
 
+inline constexpr uint64_t kEveryByte = 0x0101010101010101u;
+inline constexpr uint64_t kHighBits = 0x8080808080808080u;
+
+// The index of the first byte in memory that is not zero. REQUIRES: word != 0.
+inline int FirstByte(uint64_t word) {
+  return (std::endian::native == std::endian::little ? std::countr_zero(word)
+                                                     : std::countl_zero(word)) /
+         8;
+}
+
 enum class GammaOutcome { kOk, kOverrun, kCodeTooLong, kSumTooLarge };
 
 // Takes gamma codes from *bit on until they sum to `total`; *num_codes is how many.
@@ -78,8 +88,11 @@ inline GammaOutcome TakeGammaSum(const uint8_t* base, uint64_t* bit, uint64_t en
     if constexpr (Store)
       for (size_t i = 0; i < GammaRun::kMaxCodes; ++i) out[n + i] = run.values[i];
     if (run.sum >= left) {
-      uint32_t before = 0;  // codes before the one that completes the sum
-      for (const uint8_t sum : run.sums) before += sum < left;
+      // The first prefix sum that is not below what is left, all eight compared at once: the high
+      // bit of a byte of `reached` is set where it is not.
+      const uint64_t reached =
+          ((std::bit_cast<uint64_t>(run.sums) | kHighBits) - left * kEveryByte) & kHighBits;
+      const auto before = static_cast<uint32_t>(FirstByte(reached));
       if (run.sums[before] != left) [[unlikely]]
         return GammaOutcome::kSumTooLarge;
       *num_codes = n + before + 1;

@@ -21,6 +21,9 @@ class PackedCodec final : public BlockCodec {
   struct Layout;  // where the sections of one block are
   struct Cursor;  // a bit position in one stretch
 
+  // DecodeRecords, compiled for several instruction sets; a virtual function cannot be.
+  Status DecodeRange(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
+                     RecordBatch* out) const;
   Status ParseLayout(ByteSpan content, uint32_t num_positions, Layout* layout) const;
   Status StretchRange(const Layout& layout, uint32_t stretch, Cursor* cursor) const;
   Status DecodeRecord(const Layout& layout, Cursor* cursor, RecordBatch* out) const;

@@ -2,6 +2,7 @@
 #include <string>
 
 #include "sparselogits/bit_reader.h"
+#include "sparselogits/dispatch.h"
 #include "sparselogits/gamma_decoder.h"
 #include "sparselogits/half.h"
 #include "sparselogits/limits.h"
@@ -276,6 +277,13 @@ Status PackedCodec::SkipRecord(const Layout& layout, Cursor* cursor,
 
 Status PackedCodec::DecodeRecords(ByteSpan content, uint32_t num_positions, uint32_t first,
                                   uint32_t last, RecordBatch* out) const {
+  return DecodeRange(content, num_positions, first, last, out);
+}
+
+SPARSELOGITS_FASTEST_INSTRUCTIONS Status PackedCodec::DecodeRange(ByteSpan content,
+                                                                  uint32_t num_positions,
+                                                                  uint32_t first, uint32_t last,
+                                                                  RecordBatch* out) const {
   if (first == last) return Status::Ok();
   Layout layout;
   SPARSELOGITS_RETURN_IF_ERROR(ParseLayout(content, num_positions, &layout));

@@ -1,7 +1,8 @@
 """The invalid golden shards of format 1.x: each breaks one rule of v1.md, with good checksums.
 
 A case gives the bytes, the class of the error, the field, and the part of the file to which the
-error's offset must point. See formats/README.md before adding.
+error's offset must point. Where two parts of a file contradict each other, a reader that looks at
+them in another order may name the other one: `also`. See formats/README.md before adding.
 """
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ class Invalid:
     error: str
     field: str
     within: tuple[int, int]
+    also: tuple[str, ...] = ()
 
 
 CASES: dict[str, Invalid] = {}
+ALSO = {
+    "footer_index_offset_of_header": ("type",),
+    "footer_num_positions": ("sequence_starts",),
+    "footer_num_sequences": ("num_sequences",),
+    "lengths_below_positions": ("sequence_starts",),
+    "lengths_hostile": ("sequence_starts",),
+    "seqs_of_no_sequences": ("sequence_frame_starts",),
+}
 META, BLOCK, SEQS, COMMIT, INDEX = range(5)  # the frames of `build`
 HEADER, FOOTER = -1, -2
 RECORDS: list[Record] = [[(3, 20), (400, 30)], [(7, 50)], [(11, 49), (49151, 1)]]
@@ -70,7 +80,8 @@ def place(data: bytes, encoder: ShardEncoder, part: int) -> tuple[int, int]:
 def add(name: str, error: str, field: str, part: int, *args: Any, **parts: Any) -> None:
     """Registers a shard that `build` makes."""
     data, encoder = build(*args, **parts)
-    CASES[name] = Invalid(data, error, field, place(data, encoder, part))
+    within = place(data, encoder, part)
+    CASES[name] = Invalid(data, error, field, within, ALSO.get(name, ()))
 
 
 def put(at: int, value: int) -> Callable[[bytearray], None]:

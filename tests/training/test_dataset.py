@@ -18,7 +18,11 @@ from sparselogits.torch import SparseLogitDataset, fused_linear_sparse_kd_loss, 
 LENGTHS = [9] * 26
 RAGGED = [1 + (5 * i) % 9 for i in range(26)]
 
-forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+# Nothing here depends on forking in a threaded process, or on having a core for each worker.
+forks = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded.*:DeprecationWarning",
+    "ignore:This DataLoader will create:UserWarning",
+)
 
 
 @pytest.fixture(scope="module")

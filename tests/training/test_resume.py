@@ -21,7 +21,11 @@ GLOBAL_BATCH = 4
 STEPS = 6  # of 26 sequences
 SHAPES = list(itertools.product([1, 2, 4], [0, 1, 2, 3]))
 
-forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+# Nothing here depends on forking in a threaded process, or on having a core for each worker.
+forks = pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded.*:DeprecationWarning",
+    "ignore:This DataLoader will create:UserWarning",
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,7 @@ def test_a_real_loader_resumes(path: str, workers: int) -> None:
 @forks
 @pytest.mark.parametrize("workers", [0, 2, 3])
 @pytest.mark.parametrize("after", [0, 1, 3, STEPS - 1, STEPS])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torchdata")
+@pytest.mark.filterwarnings("ignore:.set_vital. is deprecated:UserWarning")  # torchdata 0.11's
 def test_stateful_data_loader(path: str, workers: int, after: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
 

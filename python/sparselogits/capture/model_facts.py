@@ -57,7 +57,8 @@ def resolve_vocab_size(model: nn.Module, tokenizer: Any, vocab_size: int | None)
         VocabularyMismatchError: The head has fewer rows than the vocabulary has tokens.
         InvalidArgumentError: `vocab_size` is not a positive integer.
     """
-    rows = int(output_head(model).weight.shape[0])  # type: ignore[union-attr]
+    weight: Any = output_head(model).weight
+    rows = int(weight.shape[0])
     if vocab_size is not None:
         if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < 1:
             raise InvalidArgumentError(f"vocab_size must be a positive integer, got {vocab_size!r}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib import metadata as packages
 from typing import TYPE_CHECKING
 
-from sparselogits.errors import InvalidArgumentError
 from sparselogits.capture import model_facts
+from sparselogits.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,14 +8,15 @@ again for every chunk of rows, with the body's output replaced by a slice of wha
 from __future__ import annotations
 
 import inspect
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from sparselogits.errors import InvalidArgumentError
 from sparselogits.capture.model_facts import output_head
 from sparselogits.capture.modes import replaced_forward
+from sparselogits.errors import InvalidArgumentError
 
 # Matrix products of a few rows take other kernels than large ones and differ in the last bits.
 # Chunks are filled up to this many rows so that draws do not depend on how rows are chunked.
@@ -133,11 +134,7 @@ class SplitModel:
         """None where logits in unequal chunks that cross rows of the batch equal the full ones."""
         flat, ids = hidden.flatten(0, 1), probe.flatten()
         cuts = [0, 1, 1 + len(ids) // 2, len(ids)]
-        parts = [
-            self._replay(body, flat[a:b], ids[a:b])
-            for a, b in zip(cuts, cuts[1:], strict=False)
-            if b > a
-        ]
+        parts = [self._replay(body, flat[a:b], ids[a:b]) for a, b in pairwise(cuts) if b > a]
         chunked, whole = torch.cat(parts), full.flatten(0, 1)
         finite = torch.isfinite(whole)
         if not torch.equal(finite, torch.isfinite(chunked)):
@@ -149,8 +146,8 @@ class SplitModel:
     def _check_head(self, full: torch.Tensor, probe: torch.Tensor) -> None:
         if full.dtype != torch.float32 or _is_rounded(full, output_head(self._model)):
             raise InvalidArgumentError(
-                f"{type(self._model).__name__} gives logits of less than float32 precision although "
-                "its head runs in float32 (it does not call its head, or rounds afterwards): "
+                f"{type(self._model).__name__} gives logits of less than float32 precision although its "
+                "head runs in float32 (it does not call its head, or rounds afterwards): "
                 "samples of them would be biased"
             )
         if full.ndim != 3 or full.shape[:2] != probe.shape or full.shape[2] < self._vocab_size:

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.model_facts import context_length, resolve_vocab_size
+from sparselogits.capture.progress import ProgressCallback, ProgressMeter
+from sparselogits.capture.provenance import capture_metadata
+from sparselogits.capture.windows import Window, WindowSource, WindowStream
 from sparselogits.config import CacheConfig
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokenizer
 from sparselogits.reader import open as open_cache
 from sparselogits.writer import CacheWriter
-from sparselogits.capture.model_facts import context_length, resolve_vocab_size
-from sparselogits.capture.progress import ProgressCallback, ProgressMeter
-from sparselogits.capture.provenance import capture_metadata
-from sparselogits.capture.windows import Window, WindowSource, WindowStream
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sparselogits.reader import Cache
     from sparselogits.capture.sinks import RowSink
+    from sparselogits.reader import Cache
 
 _CHUNK_BYTES = 128 << 20
 

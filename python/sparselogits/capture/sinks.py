@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits.capture.teacher_rows import TeacherRows
+from sparselogits.capture.windows import Window
 from sparselogits.errors import FingerprintMismatchError
 from sparselogits.fingerprint import fingerprint_tokens
 from sparselogits.reader import open as open_cache
 from sparselogits.sampling import sample
-from sparselogits.capture.teacher_rows import TeacherRows
-from sparselogits.capture.windows import Window
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ def _array(drawn: Any) -> npt.NDArray[Any]:
     return drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn.cpu())
 
 
-def _joined(parts: list[npt.NDArray[np.generic]], dtype: type) -> npt.NDArray[np.generic]:
+def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 

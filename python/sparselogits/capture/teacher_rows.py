@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sparselogits.errors import InvalidArgumentError
 from sparselogits.capture.replay import SplitModel
 from sparselogits.capture.windows import Window
+from sparselogits.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def load_llama(path: Path) -> LlamaForCausalLM:
     tensors = {t.name: t for t in reader.tensors}
     heads = int(_field(reader, "llama.attention.head_count"))
     key_heads = int(_field(reader, "llama.attention.head_count_kv"))
-    config = LlamaConfig(
+    fields: dict[str, Any] = dict(
         vocab_size=int(tensors["token_embd.weight"].shape[1]),
         hidden_size=int(_field(reader, "llama.embedding_length")),
         intermediate_size=int(_field(reader, "llama.feed_forward_length")),
@@ -67,6 +67,7 @@ def load_llama(path: Path) -> LlamaForCausalLM:
         eos_token_id=int(_field(reader, "tokenizer.ggml.eos_token_id")),
         pad_token_id=int(_field(reader, "tokenizer.ggml.padding_token_id")),
     )
+    config = LlamaConfig(**fields)
     rows_of_head = {"attn_q": heads, "attn_k": key_heads}
     state = {}
     for name, tensor in tensors.items():
@@ -80,7 +81,7 @@ def load_llama(path: Path) -> LlamaForCausalLM:
     if unexpected or any(name != "lm_head.weight" for name in missing):
         raise UnsupportedError(f"missing {missing}, unexpected {unexpected}", path=str(path))
     model.tie_weights()
-    return model.eval()
+    return model
 
 
 def _field(reader: Any, name: str, *, whole: bool = False) -> Any:
@@ -103,4 +104,5 @@ def _separate_halves(weight: npt.NDArray[np.float32], heads: int) -> npt.NDArray
     """Undoes GGUF's order of rotary rows: it stores pairs (i, i + d/2) side by side."""
     rows, columns = weight.shape
     pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
+    separated: npt.NDArray[np.float32] = pairs.swapaxes(1, 2).reshape(rows, columns)
+    return separated

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparselogits.errors import CacheIOError
 from sparselogits.demo.gguf_llama import load_llama
+from sparselogits.errors import CacheIOError
 
 Log = Callable[[str], None]
 
@@ -67,25 +68,24 @@ def load_teacher(directory: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(directory).float().eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(directory)
         tokenizer = AutoTokenizer.from_pretrained(directory)
-    return model, tokenizer
+    return model.float().eval(), tokenizer
 
 
-class quiet_transformers:  # noqa: N801 - a context manager, used like a function
-    """Silences transformers' progress bars for a while: the demo has its own."""
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silences transformers' progress bars for a while: the demo has its own lines."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._was_enabled = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        if self._was_enabled:
-            logging.enable_progress_bar()
+    bars: Any = logging  # untyped
+    was_enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            bars.enable_progress_bar()
 
 
 def _download(scratch: Path, log: Log) -> Path:

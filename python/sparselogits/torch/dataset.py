@@ -61,6 +61,11 @@ class SparseLogitDataset(IterableDataset[Batch]):
         FingerprintMismatchError: While iterating: given tokens are not those the teacher saw.
     """
 
+    _epoch: int
+    _start: int  # step at which a pass begins
+    _step: int  # steps behind the batch that was last handed out
+    _origin: int  # step from which the steps are dealt to the workers
+
     def __init__(
         self,
         cache: Cache | str | os.PathLike[str],
@@ -205,10 +210,8 @@ class SparseLogitDataset(IterableDataset[Batch]):
 
     def _begin(self, epoch: int, step: int, origin: int | None = None) -> None:
         self._epoch = epoch
-        self._start: int = step
-        self._step = step
-        # The step from which the steps are dealt to the workers.
-        self._origin: int = step if origin is None else origin
+        self._start = self._step = step
+        self._origin = step if origin is None else origin
 
     def _state(self, step: int) -> dict[str, Any]:
         return {

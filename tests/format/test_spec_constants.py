@@ -1,0 +1,135 @@
+"""The tables of v1.md against the reference decoder and the C++ core: one layout, three places."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import reference_decoder
+from golden import FORMATS, SHARDS
+
+from sparselogits import _core
+
+SPEC = (FORMATS / "v1.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    """The text under a heading."""
+    (body,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", SPEC, re.M | re.S)
+    return body
+
+
+def fields(text):
+    """The rows `| offset | size | name |` of a table."""
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (?:`(\w+)`|(reserved)) \|", text, re.M)
+    return [(quoted or plain, int(offset), int(size)) for offset, size, quoted, plain in rows]
+
+
+def number(text):
+    """A limit: `2^32 − 1`, `65,535`, `2^30 bytes`."""
+    power = re.match(r"2\^(\d+)(?: − (\d+))?", text)
+    if power:
+        return 2 ** int(power[1]) - int(power[2] or 0)
+    return int(re.match(r"[\d,]+", text)[0].replace(",", ""))
+
+
+TABLES = {
+    "3.1 Header": (reference_decoder.HEADER, "header_length"),
+    "3.2 Footer": (reference_decoder.FOOTER, "footer_length"),
+    "4. Frames": (reference_decoder.FRAME, "frame_header_length"),
+    "7. CMIT, META, INDX": (reference_decoder.CMIT, "commit_length"),
+}
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_tables(title):
+    table = fields(section(title))
+    ours, length = TABLES[title]
+    assert table == ours
+    ends = [offset + size for _, offset, size in table]
+    assert [offset for _, offset, _ in table] == [0, *ends[:-1]], "fields without gaps"
+    assert ends[-1] == _core.format_constants()[length]
+
+
+def test_magic():
+    header = re.search(r"`magic` \| `([0-9A-F ]+)`", section("3.1 Header"))
+    assert bytes.fromhex(header[1]) == reference_decoder.MAGIC
+    footer = re.search(r"`magic` \| `(\w+)` in ASCII", section("3.2 Footer"))
+    assert footer[1].encode() == reference_decoder.FOOTER_MAGIC
+
+
+def test_limits():
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section("10. Limits"), re.M))
+    names = {
+        "`vocab_size`": ("vocab_size", "vocab_size"),
+        "`rounds`; entries of a record": ("rounds", "rounds"),
+        "positions of a block": ("block_positions", "block_positions"),
+        "positions of a shard; of a sequence": ("shard_positions", "positions_per_shard"),
+        "sequences of a shard": ("shard_sequences", "sequences_per_shard"),
+        "payload and content of a frame": ("frame_bytes", "frame_length"),
+        "shard": ("shard_bytes", "shard_length"),
+        "metadata": ("metadata_bytes", "metadata_length"),
+    }
+    core = _core.format_constants()["limits"]
+    for row, (ours, theirs) in names.items():
+        assert number(rows[row]) == reference_decoder.LIMITS[ours] == core[theirs], row
+    record = number(rows["`rounds`; entries of a record"])
+    assert record == reference_decoder.LIMITS["record_entries"] == core["entries_per_record"]
+    size, shards = rows["manifest"].split(", ")
+    assert number(size) == reference_decoder.LIMITS["manifest_bytes"]
+    assert number(shards) == reference_decoder.LIMITS["shards"]
+    assert set(rows) == {*names, "manifest", "what", "---"} - {"---"}, "a limit nobody tests"
+
+
+def test_hashes():
+    crc = int(re.search(r'crc32c\("123456789"\) = 0x([0-9A-F]+)', SPEC)[1], 16)
+    assert crc == reference_decoder.crc32c(b"123456789") == _core.crc32c(b"123456789")
+    xxh = int(re.search(r'xxh64\(""\) = 0x([0-9A-F]+)', SPEC)[1], 16)
+    assert xxh == reference_decoder.xxh64(b"") == _core.xxh64(b"")
+
+
+def test_version():
+    newest = re.findall(r"^\| (\d+)\.(\d+) \|", section("11. Versions"), re.M)[-1]
+    version = tuple(map(int, newest))
+    assert version == reference_decoder.VERSION == _core.format_constants()["version"]
+
+
+def test_stretch():
+    stretch = int(re.search(r"\*\*stretches\*\* of (\d+)", SPEC)[1])
+    assert stretch == reference_decoder.STRETCH == _core.format_constants()["stretch_positions"]
+
+
+def test_the_core_reads_every_header_field_where_the_table_says():
+    """A header field set to an illegal value is refused under its own name and offset."""
+    illegal = {
+        "version_major": 9, "header_length": 1, "incompatible_features": 1 << 31, "vocab_size": 0,
+        "rounds": 0, "value_kind": 9, "weight_dtype": 9, "codec": 99, "block_log2": 0,
+        "store_tokens": 9, "sampler": 0x41, "temperature": 0, "proposal_temperature": 0,
+        "reserved": 1,
+    }  # fmt: skip
+    data = SHARDS[0].read_bytes()
+    path = None
+    for name, offset, size in fields(section("3.1 Header")):
+        if name not in illegal:
+            continue
+        broken = bytearray(data)
+        broken[offset : offset + size] = illegal[name].to_bytes(size, "little")
+        broken[124:128] = reference_decoder.crc32c(broken[:124]).to_bytes(4, "little")
+        path = refused_at(broken, name, offset)
+    assert path is not None
+
+
+def refused_at(data, name, offset):
+    """Asserts that the core refuses these bytes for that field at that byte."""
+    import tempfile
+    from pathlib import Path
+
+    import sparselogits as sl
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "broken.slc"
+        path.write_bytes(data)
+        with pytest.raises(sl.FormatError) as caught:
+            _core.read_shard_info(str(path))
+    assert (caught.value.field, caught.value.offset) == (name, offset)
+    return path
