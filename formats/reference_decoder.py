@@ -552,23 +552,56 @@ def decode_shard(data: bytes) -> Shard:
 # --- Section 8: manifest --------------------------------------------------------------------------
 
 
+MANIFEST = {
+    "format": str, "version": list, "alignment": str, "complete": bool, "config": dict,
+    "metadata": dict, "shards": list,
+}  # fmt: skip
+CONFIG = {
+    "vocab_size": int, "rounds": int, "sampler": str, "temperature": (int, float),
+    "proposal_temperature": (int, float), "value_kind": str, "weight_dtype": str, "codec": str,
+    "store_tokens": bool, "tokenizer_fingerprint": (str, type(None)),
+}  # fmt: skip
+ROW = {
+    "file": str, "uuid": str, "bytes": int, "sequences": int, "positions": int, "entries": int,
+    "sha256": str,
+}  # fmt: skip
+
+
+def check_types(value: Any, kinds: dict[str, Any], where: str) -> None:
+    """`value` is a JSON object with these members; true and false are no integers."""
+    require(isinstance(value, dict), where, 0, "not an object")
+    for name, kind in kinds.items():
+        ok = name in value and isinstance(value[name], kind)
+        if ok and kind is not bool:
+            ok = not isinstance(value[name], bool)
+        require(ok, name, 0, "missing, or of another type")
+
+
 def decode_manifest(data: bytes) -> dict[str, Any]:
-    """The manifest, with the keys that a reader needs checked."""
+    """The manifest. What it says of the shards is held against them in `check_shard`."""
     require(len(data) <= LIMITS["manifest_bytes"], "manifest", 0, "above 64 MiB")
     try:
         manifest = json.loads(data.decode("utf-8"))
-        require(manifest["format"] == "sparselogits", "format", 0, "another format")
-        major = manifest["version"][0]
-        require(major == VERSION[0], "version", 0, f"version {major} is not 1", Unsupported)
-        require(manifest["alignment"] == ALIGNMENT, "alignment", 0, "another alignment")
-        require(len(manifest["shards"]) <= LIMITS["shards"], "shards", 0, "too many")
-        for row in manifest["shards"]:
-            ok = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", row["file"]) is not None
-            require(ok, "file", 0, f"{row['file']!r} is not a plain name")
-            require(re.fullmatch("[0-9a-f]{32}", row["uuid"]) is not None, "uuid", 0, row["uuid"])
-            require(re.fullmatch("[0-9a-f]{64}", row["sha256"]) is not None, "sha256", 0, "")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise Corruption("manifest", 0, f"not a manifest: {error!r}") from error
+    except ValueError as error:
+        raise Corruption("manifest", 0, f"not JSON: {error}") from error
+    check_types(manifest, MANIFEST, "manifest")
+    require(manifest["format"] == "sparselogits", "format", 0, "another format")
+    version = manifest["version"]
+    ok = len(version) == 2 and all(type(part) is int for part in version)
+    require(ok, "version", 0, "not two integers")
+    require(version[0] == VERSION[0], "version", 0, f"version {version} is not 1", Unsupported)
+    require(manifest["alignment"] == ALIGNMENT, "alignment", 0, "another alignment")
+    check_types(manifest["config"], CONFIG, "config")
+    dtype = manifest["config"]["weight_dtype"]
+    ok = dtype in ("float32", "float16", "bfloat16")
+    require(ok, "weight_dtype", 0, f"{dtype!r} is not a dtype of weights")
+    ok = all(isinstance(value, str) for value in manifest["metadata"].values())
+    require(ok, "metadata", 0, "not an object of strings")
+    require(len(manifest["shards"]) <= LIMITS["shards"], "shards", 0, "too many")
+    for row in manifest["shards"]:
+        check_types(row, ROW, "shards")
+        ok = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", row["file"]) is not None
+        require(ok, "file", 0, f"{row['file']!r} is not a plain name")
     return dict(manifest)
 
 

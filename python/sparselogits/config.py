@@ -37,7 +37,9 @@ class CacheConfig:
             recorded. Stored in lower case; sixteen zeros mean None in the format.
         value_kind: "counts": integers that sum to `rounds` in each position. "weights": one
             float per entry. Default (None): counts where proposal_temperature is 1, else weights.
-        weight_dtype: How weights are stored; means nothing in a counts cache.
+        weight_dtype: How weights are stored: "float32", "float16" or "bfloat16". The narrow ones
+            round stochastically, keyed by sequence_id, position and token, so that the mean is
+            the weight and writing again gives the same bits. Means nothing in a counts cache.
 
     Raises:
         InvalidArgumentError: A field has the wrong type or is outside its limits.

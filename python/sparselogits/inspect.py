@@ -16,8 +16,9 @@ from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
 from sparselogits.record_stats import RecordStats
 
-# What an information-theorist would call the message; everything else but tokens is overhead.
-RECORD_SECTIONS = ("presence", "counts", "entry_numbers", "ids", "weights")
+# The message; everything else but the tokens is overhead. LZ4-wrapped frames hold messages too,
+# whose sections cannot be told apart in the file.
+RECORD_SECTIONS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped")
 # The RS-KD paper's layout: 17 bits of id and 7 of probability per entry (appendix on storage).
 PAPER_BITS_PER_ENTRY = 24
 
@@ -34,9 +35,10 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
     Returns:
         JSON-ready: path, complete, digest, config, metadata, totals (`sequences`, `positions`,
         `entries`, `bytes`), `sections` (name → `bits`, `bytes`, `bits_per_position`; they sum to
-        all files exactly), `records_bytes_per_position` (everything but the tokens),
-        `overhead_bits_per_position` (everything but tokens, presence, counts, ids and weights;
-        manifest included), `shards` (one dict a shard with its own sections in bits).
+        all files exactly), `records_bytes_per_position` (everything but the tokens; those in
+        LZ4-wrapped frames count), `overhead_bits_per_position` (everything but tokens, presence,
+        counts, ids, weights and wrapped frames; manifest included), `shards` (one dict a shard
+        with its own sections in bits).
 
     Raises:
         FormatError, CacheIOError: As `sparselogits.open` and `Cache.verify`.
@@ -51,6 +53,8 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
         found = _core.verify_shard(str(shard_path(Path(cache.path), row.file)), report)
         bits.update(found["sections"])
         done += row.bytes
+        if report is not None:
+            report(row.bytes, row.bytes)
         shards.append(
             {
                 "file": row.file,

@@ -57,6 +57,11 @@ Status ReadFrame(ByteSpan file, uint64_t file_end, const ShardHeader& shard, uin
       return Status::Corruption("the payload's checksum does not match")
           .Field("payload_crc")
           .At(static_cast<int64_t>(offset) + 24);
+    for (uint64_t at = payload.size(); at < PaddedLength(payload.size()); ++at)
+      if (payload.data()[at] != 0)
+        return Status::Corruption("padding after the payload is not zero")
+            .Field("padding")
+            .At(static_cast<int64_t>(offset + kFrameHeaderLength + at));
   }
   if (wrapped) return Unwrap(payload, frame);
   frame->content = payload;

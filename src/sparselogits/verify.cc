@@ -12,10 +12,20 @@ Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
     return Status::Corruption("the last frame before the index is not a commit")
         .Field("type")
         .At(static_cast<int64_t>(footer.index_offset));
-  if (!(walker.totals() == footer.totals))
-    return Status::Corruption("the footer's totals differ from those of the frames")
-        .Field("num_positions")
-        .At(footer_at + 24);
+  const auto compare = [&](const char* field, int64_t at, uint64_t stated, uint64_t found) {
+    if (stated == found) return Status::Ok();
+    return Status::Corruption("the footer states " + std::to_string(stated) +
+                              ", the frames hold " + std::to_string(found))
+        .Field(field)
+        .At(footer_at + at);
+  };
+  const Totals& found = walker.totals();
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("num_positions", 24, footer.totals.num_positions, found.num_positions));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("num_sequences", 32, footer.totals.num_sequences, found.num_sequences));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      compare("num_entries", 40, footer.totals.num_entries, found.num_entries));
   if (walker.commit_chain() != footer.chain)
     return Status::Corruption("the footer's chain differs from that of the last commit")
         .Field("chain")

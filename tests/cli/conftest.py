@@ -16,7 +16,7 @@ import sparselogits as sl
 from sparselogits.cli import main
 
 sys.path.insert(0, str(Path(__file__).parent))  # --import-mode=importlib does not
-import small_cache
+import cli_cache
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 def pristine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "cache"
     metadata = {"teacher": "none: made by hand"}
-    with sl.CacheWriter(path, small_cache.config(), metadata=metadata) as writer:
-        small_cache.append_all(writer)
+    with sl.CacheWriter(path, cli_cache.config(), metadata=metadata) as writer:
+        cli_cache.append_all(writer)
     return path
 
 

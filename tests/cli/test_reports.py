@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from expected_output import assert_expected
-from small_cache import write_and_die
+from cli_cache import write_and_die
 
 
 @pytest.mark.parametrize("verb", ["inspect", "stats"])

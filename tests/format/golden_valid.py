@@ -116,13 +116,19 @@ def counts_without_tokens() -> tuple[bytes, dict[str, Any]]:
 
 def _weights(dtype: int, weights: list[float]) -> tuple[bytes, dict[str, Any]]:
     numbers = Numbers(10 + dtype)
-    records = [
+    records: list[Record] = [
         list(zip(numbers.ids(32000, len(part)), part, strict=True))
         for part in (weights, weights[:1], weights[2:5])
     ]
     rows: Rows = [(1, [numbers.below(32000) for _ in records], records)]
-    header = {"vocab_size": 32000, "value_kind": 1, "weight_dtype": dtype}
-    return shard(rows, sampler=b"0123456789_abc-z", proposal_temperature=0.5, **header)
+    return shard(
+        rows,
+        vocab_size=32000,
+        value_kind=1,
+        weight_dtype=dtype,
+        sampler=b"0123456789_abc-z",
+        proposal_temperature=0.5,
+    )
 
 
 @case
@@ -148,7 +154,8 @@ def weights_with_empty_records() -> tuple[bytes, dict[str, Any]]:
 
 @case
 def empty_records() -> tuple[bytes, dict[str, Any]]:
-    return shard(Numbers(3).sequences([40, 1, 60], vocab_size=300, rounds=5, empty=3), vocab_size=300, rounds=5)  # fmt: skip  # noqa: E501
+    rows = Numbers(3).sequences([40, 1, 60], vocab_size=300, rounds=5, empty=3)
+    return shard(rows, vocab_size=300, rounds=5)
 
 
 @case

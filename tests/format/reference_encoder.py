@@ -191,7 +191,7 @@ class ShardEncoder:
         raw = bytearray(pack(HEADER, self.header))
         if edit is not None:
             edit(raw)
-        crc = header.get("header_crc", crc32c(raw[:124]))
+        crc = header.get("header_crc", crc32c(bytes(raw[:124])))
         self.out = bytearray(raw[:124] + struct.pack("<I", crc))
         self.frame_crcs = b""
         self.frames: list[tuple[str, int, int]] = []  # type, first byte, end

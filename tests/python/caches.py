@@ -56,6 +56,18 @@ def write(path: Path, sequences: list[Sequence], **options: object) -> sl.Cache:
     return sl.open(path)
 
 
+class Interruption(Exception):
+    """What ends a `with` block early."""
+
+
+def write_and_fail(path: Path, sequences: list[Sequence], **options: object) -> None:
+    """Raises Interruption inside `with`, after these sequences were appended."""
+    with sl.CacheWriter(path, CONFIG, {"teacher": "test"}, **options) as writer:  # type: ignore[arg-type]
+        for sequence in sequences:
+            sequence.append_to(writer)
+        raise Interruption("the teacher died")
+
+
 def assert_same(read: sl.SparseLogits, sequence: Sequence) -> None:
     """A sequence came back as it went in."""
     assert read.sequence_id == sequence.sequence_id
@@ -63,9 +75,7 @@ def assert_same(read: sl.SparseLogits, sequence: Sequence) -> None:
     np.testing.assert_array_equal(read.offsets, sequence.offsets)
     np.testing.assert_array_equal(read.token_ids, sequence.token_ids)
     np.testing.assert_array_equal(read.counts, sequence.counts)
-    np.testing.assert_array_equal(
-        read.weights, (sequence.counts / read.rounds).astype(np.float32)
-    )
+    np.testing.assert_array_equal(read.weights, (sequence.counts / read.rounds).astype(np.float32))
 
 
 def assert_holds(cache: sl.Cache, sequences: list[Sequence]) -> None:

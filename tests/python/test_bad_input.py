@@ -25,7 +25,7 @@ BAD_COUNTS: dict[str, tuple[tuple[Any, Any, Any, Any], str]] = {
     "sum above rounds": (([1], [0, 2], [1, 2], [10, 11]), "21"),
     "sum of a merged id": (([1], [0, 2], [1, 1], [10, 9]), "19"),
     "zero count": (([1], [0, 2], [1, 2], [20, 0]), "0"),
-    "negative count": (([1], [0, 2], [1, 2], [21, -1]), "-1"),
+    "negative count": (([1], [0, 2], [1, 2], [-1, 21]), "-1"),
     "offsets decrease": (([1, 2, 3], [0, 2, 1, 2], [1, 2], [10, 10]), "offsets"),
     "offsets end early": (([1], [0, 1], [1, 2], [20, 20]), "offsets must end .* 1 for 2"),
     "offsets end late": (([1], [0, 3], [1, 2], [10, 10]), "offsets must end .* 3 for 2"),

@@ -36,7 +36,9 @@ def test_read_takes_a_range(cache: sl.Cache) -> None:
         np.testing.assert_array_equal(read.counts, whole.counts[first:][: expected[-1]])
 
 
-@pytest.mark.parametrize("start, stop", [(51, None), (0, 51), (5, 4), (-1, None), (0, -1), (0.0, 1)])
+@pytest.mark.parametrize(
+    "start, stop", [(51, None), (0, 51), (5, 4), (-1, None), (0, -1), (0.0, 1)]
+)
 def test_ranges_outside_a_sequence_are_refused(cache: sl.Cache, start: int, stop: int) -> None:
     with pytest.raises(sl.InvalidArgumentError):
         cache.read(0, start, stop)

@@ -146,8 +146,8 @@ class SplitModel:
     def _check_head(self, full: torch.Tensor, probe: torch.Tensor) -> None:
         if full.dtype != torch.float32 or _is_rounded(full, output_head(self._model)):
             raise InvalidArgumentError(
-                f"{type(self._model).__name__} gives logits of less than float32 precision although its "
-                "head runs in float32 (it does not call its head, or rounds afterwards): "
+                f"{type(self._model).__name__} gives logits of less than float32 precision although "
+                "its head runs in float32 (it does not call its head, or rounds afterwards): "
                 "samples of them would be biased"
             )
         if full.ndim != 3 or full.shape[:2] != probe.shape or full.shape[2] < self._vocab_size:

@@ -52,21 +52,21 @@ def load_llama(path: Path) -> LlamaForCausalLM:
     tensors = {t.name: t for t in reader.tensors}
     heads = int(_field(reader, "llama.attention.head_count"))
     key_heads = int(_field(reader, "llama.attention.head_count_kv"))
-    fields: dict[str, Any] = dict(
-        vocab_size=int(tensors["token_embd.weight"].shape[1]),
-        hidden_size=int(_field(reader, "llama.embedding_length")),
-        intermediate_size=int(_field(reader, "llama.feed_forward_length")),
-        num_hidden_layers=int(_field(reader, "llama.block_count")),
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-        max_position_embeddings=int(_field(reader, "llama.context_length")),
-        rms_norm_eps=float(_field(reader, "llama.attention.layer_norm_rms_epsilon")),
-        rope_theta=float(_field(reader, "llama.rope.freq_base")),
-        tie_word_embeddings="output.weight" not in tensors,
-        bos_token_id=int(_field(reader, "tokenizer.ggml.bos_token_id")),
-        eos_token_id=int(_field(reader, "tokenizer.ggml.eos_token_id")),
-        pad_token_id=int(_field(reader, "tokenizer.ggml.padding_token_id")),
-    )
+    fields: dict[str, Any] = {
+        "vocab_size": int(tensors["token_embd.weight"].shape[1]),
+        "hidden_size": int(_field(reader, "llama.embedding_length")),
+        "intermediate_size": int(_field(reader, "llama.feed_forward_length")),
+        "num_hidden_layers": int(_field(reader, "llama.block_count")),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "max_position_embeddings": int(_field(reader, "llama.context_length")),
+        "rms_norm_eps": float(_field(reader, "llama.attention.layer_norm_rms_epsilon")),
+        "rope_theta": float(_field(reader, "llama.rope.freq_base")),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "bos_token_id": int(_field(reader, "tokenizer.ggml.bos_token_id")),
+        "eos_token_id": int(_field(reader, "tokenizer.ggml.eos_token_id")),
+        "pad_token_id": int(_field(reader, "tokenizer.ggml.padding_token_id")),
+    }
     config = LlamaConfig(**fields)
     rows_of_head = {"attn_q": heads, "attn_k": key_heads}
     state = {}

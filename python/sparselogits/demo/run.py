@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("torch", "transformers", "safetensors", "gguf", "matplotlib")
 _LENGTH = 128
-_HELD_OUT_WINDOWS = 32
-_FRESH_WINDOWS = 8  # of the held-out ones: teacher rows for angles and KL, 1,024 positions
+_HELD_OUT_WINDOWS = 8  # with dense teacher rows, 200 MB: for angles, KL and held-out loss
 _BATCH_WINDOWS = 4
 _LEARNING_RATE = 2e-3
 _EVALUATIONS = 6
@@ -94,7 +93,7 @@ def measure(output: Path, *, positions: int, steps: int, seed: int, log: Log) ->
         held_out = torch.from_numpy(corpus.held_out.astype(np.int64))
         student, curves = _train(train, held_out, fresh.logits, steps, seed, log)
         clock.lap("train")
-        angles = _angles(student, held_out[:_FRESH_WINDOWS], fresh, fresh.logits)
+        angles = _angles(student, held_out, fresh, fresh.logits)
         clock.lap("angles")
     results = {
         "teacher": teacher,
@@ -103,7 +102,7 @@ def measure(output: Path, *, positions: int, steps: int, seed: int, log: Log) ->
         "full_logits_bytes_per_position": full_logits_bytes(teacher["vocab_size"]),
         "caches": caches,
         "angles": angles,
-        "angle_positions": _FRESH_WINDOWS * _LENGTH,
+        "angle_positions": _HELD_OUT_WINDOWS * _LENGTH,
         "curves": curves,
         "picture": str(output / "demo.png"),
     }
@@ -136,10 +135,10 @@ def _capture(output: Path, positions: int, seed: int, log: Log, clock: _Clock) -
     fresh = run_teacher(
         model,
         tokenizer,
-        corpus.held_out[:_FRESH_WINDOWS],
+        corpus.held_out,
         output / "held-out",
         seed=seed,
-        keep_windows=_FRESH_WINDOWS,
+        keep_windows=_HELD_OUT_WINDOWS,
         log=log,
     )
     clock.lap("capture")
@@ -148,7 +147,7 @@ def _capture(output: Path, positions: int, seed: int, log: Log, clock: _Clock) -
         "name": "SmolLM2-135M-Instruct",
         "path": str(directory),
         "vocab_size": len(tokenizer),
-        "held_out_loss": _label_loss(fresh.logits, corpus.held_out[:_FRESH_WINDOWS]),
+        "held_out_loss": _label_loss(fresh.logits, corpus.held_out),
     }
     return train, fresh, corpus, teacher
 
@@ -162,7 +161,8 @@ def _train(
     from sparselogits.torch import SparseLogitDataset
 
     cache = train.caches["systematic"]
-    targets = training.HeldOut(held_out, teacher_rows)
+    log_probs = teacher_rows.log_softmax(-1).view(*held_out.shape, -1)
+    targets = training.HeldOut(held_out, log_probs)
     curves, students = {}, {}
     losses = {"rs_kd": training.distillation_loss, "cross_entropy": training.label_loss}
     for name, loss in losses.items():

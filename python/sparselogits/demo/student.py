@@ -19,7 +19,7 @@ class Student(nn.Module):
     """
 
     def __init__(
-        self, vocab_size: int, width: int = 96, layers: int = 2, heads: int = 4, context: int = 128
+        self, vocab_size: int, width: int = 64, layers: int = 2, heads: int = 4, context: int = 128
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, width)

@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparselogits.demo.student import Student
-from sparselogits.torch import Batch, SparseLogitDataset, fused_linear_sparse_kd_loss
+from sparselogits.torch import (
+    Batch,
+    SparseLogitDataset,
+    SparseTargets,
+    fused_linear_sparse_kd_loss,
+)
 
 StudentLoss = Callable[[Student, Batch], Tensor]
 
@@ -32,11 +37,11 @@ class Curve:
 class HeldOut:
     """Attributes:
     input_ids: (M, S) int64, windows that no student trains on.
-    teacher_logits: (R, V) float32, the teacher's rows of the first R / S of them.
+    teacher_log_probs: (M, S, V) float32.
     """
 
     input_ids: Tensor
-    teacher_logits: Tensor
+    teacher_log_probs: Tensor
 
 
 def distillation_loss(student: Student, batch: Batch) -> Tensor:
@@ -47,9 +52,15 @@ def distillation_loss(student: Student, batch: Batch) -> Tensor:
 
 
 def label_loss(student: Student, batch: Batch) -> Tensor:
-    """Cross-entropy to the next token of the text."""
-    logits = student(batch.input_ids)
-    return functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+    """Cross-entropy to the next token of the text: one entry a row, by the same fused loss."""
+    labels = batch.labels.flatten()
+    known = labels >= 0
+    offsets = torch.zeros(len(labels) + 1, dtype=torch.int64)
+    offsets[1:] = known.cumsum(0)
+    targets = SparseTargets(offsets, labels[known], torch.ones(int(offsets[-1])))
+    return fused_linear_sparse_kd_loss(
+        student.hidden(batch.input_ids), student.head_weight, targets
+    )
 
 
 def train(
@@ -90,17 +101,12 @@ def train(
 @torch.inference_mode()
 def evaluate(student: Student, held_out: HeldOut) -> tuple[float, float]:
     """Held-out loss (nats a token) and KL(teacher ‖ student) (nats a position)."""
-    length = held_out.input_ids.shape[1]
-    total, kl = 0.0, 0.0
-    measured = len(held_out.teacher_logits) // length
-    for first in range(0, len(held_out.input_ids), 4):
-        ids = held_out.input_ids[first : first + 4]
-        log_q = functional.log_softmax(student(ids), dim=-1)
-        total -= float(log_q[:, :-1].gather(-1, ids[:, 1:, None]).sum())
-        for row in range(first, min(first + 4, measured)):
-            log_p = held_out.teacher_logits[row * length : (row + 1) * length].log_softmax(-1)
-            kl += float((log_p.exp() * (log_p - log_q[row - first])).sum())
-    return total / (len(held_out.input_ids) * (length - 1)), kl / (measured * length)
+    losses, divergences = [], []
+    for ids, log_p in zip(held_out.input_ids, held_out.teacher_log_probs, strict=True):
+        log_q = functional.log_softmax(student(ids[None])[0], dim=-1)
+        losses.append(functional.nll_loss(log_q[:-1], ids[1:]))
+        divergences.append((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+    return float(torch.stack(losses).mean()), float(torch.stack(divergences).mean())
 
 
 def _repeated(dataset: SparseLogitDataset, count: int) -> Iterator[Batch]:
