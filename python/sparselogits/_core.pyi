@@ -1,4 +1,4 @@
-"""Private: use the sparselogits package. Arrays must be C-contiguous and of exactly these dtypes."""
+"""Private: use the sparselogits package. Arrays must be C-contiguous, of exactly these dtypes."""
 
 from collections.abc import Callable
 from typing import Any

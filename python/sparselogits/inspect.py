@@ -16,9 +16,9 @@ from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
 from sparselogits.record_stats import RecordStats
 
-# The message; everything else but the tokens is overhead. LZ4-wrapped frames hold messages too,
+# The message; everything else but the tokens is overhead. LZ4-wrapped blocks hold messages too,
 # whose sections cannot be told apart in the file.
-RECORD_SECTIONS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped")
+RECORD_SECTIONS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks")
 # The RS-KD paper's layout: 17 bits of id and 7 of probability per entry (appendix on storage).
 PAPER_BITS_PER_ENTRY = 24
 
@@ -36,8 +36,8 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
         JSON-ready: path, complete, digest, config, metadata, totals (`sequences`, `positions`,
         `entries`, `bytes`), `sections` (name → `bits`, `bytes`, `bits_per_position`; they sum to
         all files exactly), `records_bytes_per_position` (everything but the tokens; those in
-        LZ4-wrapped frames count), `overhead_bits_per_position` (everything but tokens, presence,
-        counts, ids, weights and wrapped frames; manifest included), `shards` (one dict a shard
+        LZ4-wrapped blocks count), `overhead_bits_per_position` (everything but tokens, presence,
+        counts, ids, weights and wrapped blocks; manifest included), `shards` (one dict a shard
         with its own sections in bits).
 
     Raises:

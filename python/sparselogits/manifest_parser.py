@@ -165,3 +165,19 @@ def _shown(value: Any) -> str:
     # What a hostile file says must not flood a terminal.
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+META_OFFSET = 128  # the metadata frame follows the header of a shard
+
+
+def shard_metadata(path: str, content: bytes) -> dict[str, str]:
+    """The metadata that a shard repeats in its META frame.
+
+    Raises:
+        CorruptionError: It is not a JSON object of strings; the field is `metadata`.
+    """
+    parser = ManifestParser(path)
+    try:
+        return parser.metadata({"metadata": parser.load(content)})
+    except CorruptionError as error:
+        raise CorruptionError(error.message, path, META_OFFSET, "metadata") from error

@@ -23,7 +23,7 @@ from sparselogits.directory import (
 from sparselogits.durable import file_sha256, io_error
 from sparselogits.errors import CacheIOError, MismatchError
 from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest
-from sparselogits.manifest_parser import ManifestParser
+from sparselogits.manifest_parser import shard_metadata
 from sparselogits.shard_set import open_shards
 
 
@@ -142,8 +142,7 @@ class _Merge:
     def _agree(self, found: dict[str, Any], shard: Path) -> Manifest:
         """The manifest, which the first shard makes where there is none."""
         config = CacheConfig.from_core(found["config"])
-        parser = ManifestParser(str(shard))
-        metadata = parser.metadata({"metadata": parser.load(found["metadata_json"])})
+        metadata = shard_metadata(str(shard), found["metadata_json"])
         if self._manifest is None:
             self._manifest = Manifest(config, metadata)
         check_same_config(self._manifest.config, config, str(shard))

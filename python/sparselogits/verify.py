@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from sparselogits import _core
 from sparselogits.durable import file_sha256
 from sparselogits.errors import CorruptionError, MismatchError
 from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest, shard_path
+from sparselogits.manifest_parser import shard_metadata
 from sparselogits.shard_set import open_shards
 
 Progress = Callable[[int, int], None]
@@ -67,6 +69,26 @@ def verify_cache(
     )
 
 
+def verify_shard(path: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
+    """Checks one finished shard against the format, whatever a manifest says of it.
+
+    Args:
+        path: The shard.
+        progress: Called with the bytes done and the bytes in all.
+
+    Returns:
+        `uuid`, `config`, `bytes`, `sequences`, `positions`, `entries`, `sequence_ids` and
+        `sections`: the bits of each part of the file, which add up to its size.
+
+    Raises:
+        FormatError: The first fault.
+        CacheIOError: The file cannot be read.
+    """
+    found: dict[str, Any] = _core.verify_shard(str(path), progress)
+    shard_metadata(os.fspath(path), _core.read_shard_info(str(path))["metadata_json"])
+    return found
+
+
 def _verify_shard(
     path: Path, row: ShardRow, done: int, total: int, progress: Progress | None
 ) -> npt.NDArray[np.uint64]:
@@ -80,7 +102,7 @@ def _verify_shard(
         if progress is not None:
             progress(done + row.bytes + shard_done, total)
 
-    found: dict[str, Any] = _core.verify_shard(str(path), decoded)
+    found = verify_shard(path, decoded)
     for name in ("uuid", "sequences", "positions", "entries"):
         if found[name] != getattr(row, name):
             raise CorruptionError(

@@ -7,26 +7,23 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
-from sparselogits import _core
-from sparselogits.append_batch import AppendBatch, convert_batch, one_sequence_id
+from sparselogits.append_batch import convert_batch, one_sequence_id
 from sparselogits.checks import boolean, integer
 from sparselogits.config import CacheConfig
-from sparselogits.directory import PARTIAL_SUFFIX, DirectoryLock, local_directory, shard_name
-from sparselogits.durable import file_sha256, io_error, make_directory, sync_directory
+from sparselogits.directory import DirectoryLock, local_directory
+from sparselogits.durable import make_directory
 from sparselogits.errors import CacheIOError, InvalidArgumentError, SparseLogitsError
-from sparselogits.manifest import Manifest, ShardRow, check_metadata, metadata_json
+from sparselogits.manifest import check_metadata
 from sparselogits.resume import open_for_writing
+from sparselogits.shard_series import ShardSeries
 
 _log = logging.getLogger(__name__)
 
 _MAX_SHARD_BYTES = 1 << 34  # half of the format's limit: one append may pass shard_bytes
-_MAX_SHARD_POSITIONS = (1 << 32) - 1
-_MAX_SHARD_SEQUENCES = 1 << 28
 
 
 class CacheWriter:
@@ -79,9 +76,8 @@ class CacheWriter:
         if model is not None:
             raise InvalidArgumentError(f"model must be None for codec {config.codec!r}")
         self._config = config
-        self._core_config = config.to_core()
-        self._shard_bytes = integer("shard_bytes", shard_bytes, 1, _MAX_SHARD_BYTES)
-        self._commit_bytes = integer("commit_bytes", commit_bytes, 1, _MAX_SHARD_BYTES)
+        shard_bytes = integer("shard_bytes", shard_bytes, 1, _MAX_SHARD_BYTES)
+        commit_bytes = integer("commit_bytes", commit_bytes, 1, _MAX_SHARD_BYTES)
         checked = None if metadata is None else check_metadata(metadata)
         resume = boolean("resume", resume)
 
@@ -89,18 +85,17 @@ class CacheWriter:
         self._mutex = threading.RLock()
         self._failure: str | None = None
         self._broken = False
-        self._shard: _core.ShardWriter | None = None
         self._lock = DirectoryLock(self._directory)
         try:
             state = open_for_writing(self._directory, config, checked, resume)
             self._metadata = state.manifest.metadata
-            self._rows = list(state.manifest.shards)
-            self._num_sequences = sum(row.sequences for row in self._rows)
-            self._num_positions = sum(row.positions for row in self._rows)
+            self._num_sequences = sum(row.sequences for row in state.manifest.shards)
+            self._num_positions = sum(row.positions for row in state.manifest.shards)
             self._ids = state.ids
             self._next_id = state.next_id
-            self._next_number = state.next_number
-            self._open_shard()
+            self._shards = ShardSeries(
+                self._directory, state.manifest, state.next_number, shard_bytes, commit_bytes
+            )
         except BaseException:
             self._lock.release()
             raise
@@ -202,9 +197,8 @@ class CacheWriter:
         """
         with self._mutex:
             self._check_usable()
-            if self._shard is not None:
-                with self._failing():
-                    self._shard.commit()
+            with self._failing():
+                self._shards.commit()
 
     def close(self) -> None:
         """Finishes the cache: its manifest says `complete`. Idempotent.
@@ -219,8 +213,7 @@ class CacheWriter:
             try:
                 self._check_usable()
                 with self._failing():
-                    self._finish_shard()
-                    self._manifest(complete=True).write(self._directory)
+                    self._shards.finish()
             finally:
                 self._abandon()
 
@@ -282,80 +275,14 @@ class CacheWriter:
             if held is not None:
                 where = "in the cache" if held in self._ids else "given"
                 raise InvalidArgumentError(f"sequence_id {held} is already {where}")
-            self._append_batch(batch)
-
-    def _append_batch(self, batch: AppendBatch) -> None:
-        with self._failing():
-            shard = self._shard_with_room(len(batch.sequence_ids), len(batch.input_ids))
-            shard.append(
-                batch.input_ids,
-                batch.sequence_offsets,
-                batch.offsets,
-                batch.token_ids,
-                batch.counts,
-                batch.weights,
-                batch.sequence_ids,
-            )
-            self._ids.add(batch.sequence_ids)
-            self._num_sequences += len(batch.sequence_ids)
-            self._num_positions += len(batch.input_ids)
-            if len(batch.sequence_ids):
-                self._next_id = max(self._next_id, int(batch.sequence_ids.max()) + 1)
-            if shard.bytes_written >= self._shard_bytes:
-                self._finish_shard()
-            elif shard.uncommitted_bytes >= self._commit_bytes:
-                shard.commit()
-
-    def _shard_with_room(self, sequences: int, positions: int) -> _core.ShardWriter:
-        shard = self._shard
-        if shard is not None and (
-            shard.num_sequences + sequences > _MAX_SHARD_SEQUENCES
-            or shard.num_positions + positions > _MAX_SHARD_POSITIONS
-        ):
-            self._finish_shard()
-        return self._shard or self._open_shard()
-
-    def _open_shard(self) -> _core.ShardWriter:
-        self._final_path = self._directory / shard_name(self._next_number)
-        self._partial_path = Path(f"{self._final_path}{PARTIAL_SUFFIX}")
-        self._shard = _core.ShardWriter(
-            str(self._partial_path), self._core_config, metadata_json(self._metadata)
-        )
-        self._next_number += 1
-        return self._shard
-
-    def _finish_shard(self) -> None:
-        """Seals the open shard and tells the manifest; an empty one is removed instead."""
-        shard = self._shard
-        if shard is None:
-            return
-        if shard.num_sequences == 0:
-            self._remove_empty_shard()
-            return
-        uuid = shard.uuid
-        totals = (shard.num_sequences, shard.num_positions, shard.num_entries)
-        shard.finish(str(self._final_path))
-        row = ShardRow(
-            self._final_path.name,
-            uuid,
-            self._final_path.stat().st_size,
-            *totals,
-            file_sha256(self._final_path),
-        )
-        self._shard = None
-        self._rows.append(row)
-        self._manifest(complete=False).write(self._directory)
-
-    def _remove_empty_shard(self) -> None:
-        assert self._shard is not None
-        self._shard.abandon()
-        self._shard = None
-        self._next_number -= 1
-        self._partial_path.unlink(missing_ok=True)
-        sync_directory(self._directory)
-
-    def _manifest(self, complete: bool) -> Manifest:
-        return Manifest(self._config, self._metadata, tuple(self._rows), complete)
+            with self._failing():
+                self._shards.append(batch)
+                self._ids.add(batch.sequence_ids)
+                self._num_sequences += len(batch.sequence_ids)
+                self._num_positions += len(batch.input_ids)
+                if len(batch.sequence_ids):
+                    self._next_id = max(self._next_id, int(batch.sequence_ids.max()) + 1)
+                self._shards.settle()
 
     def _leave_unfinished(self, reason: str) -> None:
         """After an exception in `with`: keeps everything that was appended, finishes nothing."""
@@ -364,12 +291,9 @@ class CacheWriter:
                 return
             note = ""
             try:
-                if not self._broken and self._shard is not None:
-                    if self._shard.num_sequences:
-                        self._shard.commit()
-                    else:
-                        self._remove_empty_shard()
-            except (SparseLogitsError, OSError) as error:
+                if not self._broken:
+                    self._shards.leave()
+            except SparseLogitsError as error:
                 note = f" What was appended after the last commit is lost: {error}."
             sequences = self.num_sequences
             self._abandon()
@@ -385,13 +309,8 @@ class CacheWriter:
     def _abandon(self) -> None:
         """Lets go of everything, whatever state it is in."""
         self._closed = True
-        try:
-            if self._shard is not None:
-                with contextlib.suppress(SparseLogitsError, OSError):
-                    self._shard.abandon()
-                self._shard = None
-        finally:
-            self._lock.release()
+        self._shards.abandon()
+        self._lock.release()
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -403,7 +322,7 @@ class CacheWriter:
             )
 
     @contextlib.contextmanager
-    def _failing(self) -> Any:
+    def _failing(self) -> Iterator[None]:
         """What goes wrong inside, other than bad arguments, ends the writer's work."""
         try:
             yield
@@ -413,6 +332,4 @@ class CacheWriter:
             self._failure = str(error) or type(error).__name__
             # An interrupt comes between two calls of the core, which is as sound as before.
             self._broken = isinstance(error, Exception)
-            if isinstance(error, OSError) and not isinstance(error, CacheIOError):
-                raise io_error(error, "cannot finish the shard", self._final_path) from error
             raise

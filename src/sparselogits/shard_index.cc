@@ -86,7 +86,7 @@ Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
       if (value < least || value >= end || (i == 0 && from_zero && value != 0))
         return bad(field, static_cast<size_t>(array + size_t{4} * i - in),
                    "entry " + std::to_string(i) + " is " + std::to_string(value) +
-                       ", out of order or above the limit " + std::to_string(end - 1));
+                       ", out of order or not below " + std::to_string(end));
       least = value + (strictly ? 1 : 0);
     }
     return Status::Ok();

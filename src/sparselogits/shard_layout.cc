@@ -165,6 +165,8 @@ Status DecodeHeader(ByteSpan bytes, ShardHeader* header) {
                                " is not known to this release: use a newer sparselogits")
         .Field("codec")
         .At(50);
+  if (header->model_digest != 0 && (header->incompatible_features & kFeatureCodecModel) == 0)
+    return BadField("model_digest", 96, "a digest without the feature codec_model");
   if (header->block_log2 < kMinBlockLog2 || header->block_log2 > kMaxBlockLog2)
     return BadField("block_log2", 51, std::to_string(in[51]) + " is outside 6 ... 16");
   if (in[52] > 1) return BadField("store_tokens", 52, std::to_string(in[52]) + " is not 0 or 1");

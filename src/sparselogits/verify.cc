@@ -1,9 +1,30 @@
 #include "sparselogits/verify.h"
 
 #include <algorithm>
+#include <numeric>
+#include <string>
+#include <vector>
 
 namespace sparselogits {
 namespace {
+
+Status CheckUniqueIds(const ShardReader& reader, const std::vector<uint64_t>& ids) {
+  std::vector<uint32_t> order(ids.size());
+  std::iota(order.begin(), order.end(), 0u);
+  const auto by_id = [&](uint32_t a, uint32_t b) {
+    return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
+  };
+  std::sort(order.begin(), order.end(), by_id);
+  for (size_t i = 1; i < order.size(); ++i) {
+    if (ids[order[i]] != ids[order[i - 1]]) continue;
+    const ShardIndexView& index = reader.index();
+    return Status::Corruption(std::to_string(ids[order[i]]) + " is the id of sequences " +
+                              std::to_string(order[i - 1]) + " and " + std::to_string(order[i]))
+        .Field("sequence_id")
+        .At(static_cast<int64_t>(index.sequence_frame_offset(index.FindSequenceFrame(order[i]))));
+  }
+  return Status::Ok();
+}
 
 Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
   const Footer& footer = reader.footer();
@@ -14,8 +35,8 @@ Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
         .At(static_cast<int64_t>(footer.index_offset));
   const auto compare = [&](const char* field, int64_t at, uint64_t stated, uint64_t found) {
     if (stated == found) return Status::Ok();
-    return Status::Corruption("the footer states " + std::to_string(stated) +
-                              ", the frames hold " + std::to_string(found))
+    return Status::Corruption("the footer states " + std::to_string(stated) + ", the frames hold " +
+                              std::to_string(found))
         .Field(field)
         .At(footer_at + at);
   };
@@ -51,7 +72,8 @@ Status VerifyShard(const std::string& path, const std::function<void(uint64_t)>&
   verified->walker = std::make_unique<ShardWalker>(reader.bytes(), WalkDepth::kRecords);
   SPARSELOGITS_RETURN_IF_ERROR(
       verified->walker->Walk(reader.footer().index_offset, progress).In(path));
-  return CheckDerived(reader, *verified->walker).In(path);
+  SPARSELOGITS_RETURN_IF_ERROR(CheckDerived(reader, *verified->walker).In(path));
+  return CheckUniqueIds(reader, verified->walker->sequence_ids()).In(path);
 }
 
 }  // namespace sparselogits

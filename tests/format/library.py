@@ -13,7 +13,7 @@ import numpy as np
 from reference_decoder import ALIGNMENT, Shard, shard_config
 
 import sparselogits as sl
-from sparselogits import _core
+from sparselogits.verify import verify_shard
 
 # The reference decoder calls all of a block's records one field; the library says which part.
 RECORD_FIELDS = {"records", "counts", "entry_numbers", "ids", "weights", "stretch_padding"}
@@ -64,7 +64,7 @@ def make_cache(directory: Path, data: bytes, shard: Shard) -> Path:
 
 def verify(path: Path) -> dict[str, Any]:
     """Deep verification of one shard. Raises sl.FormatError."""
-    return _core.verify_shard(str(path))
+    return verify_shard(path)
 
 
 def contents(cache: sl.Cache) -> dict[str, Any]:

@@ -101,6 +101,23 @@ def test_many_chunks_of_bfloat16_lose_no_more_than_one() -> None:
     assert found[0] < 2 * found[1]
 
 
+@pytest.mark.parametrize("chunk_rows", [7, 30])
+def test_float16_gradient_waits_for_the_loss_scale(chunk_rows: int) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    inputs = make_inputs(torch.float16)
+    found = leaves(inputs)
+    hidden, weight, bias = found
+    loss = fused_linear_sparse_kd_loss(
+        hidden, weight, targets, bias=bias, chunk_rows=chunk_rows, num_items=10**8
+    )
+    (loss * 65536).backward()
+    for leaf, wanted in zip(
+        found, of_head(*inputs, targets, num_items=10**8).gradients, strict=True
+    ):
+        assert float(wanted.abs().max()) < 2**-22  # four steps of float16 at most, unscaled
+        assert error(leaf.grad, 65536 * wanted) < 5e-3
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers the most elements that any operation returned or wrote."""
 

@@ -146,9 +146,9 @@ class SplitModel:
     def _check_head(self, full: torch.Tensor, probe: torch.Tensor) -> None:
         if full.dtype != torch.float32 or _is_rounded(full, output_head(self._model)):
             raise InvalidArgumentError(
-                f"{type(self._model).__name__} gives logits of less than float32 precision although "
-                "its head runs in float32 (it does not call its head, or rounds afterwards): "
-                "samples of them would be biased"
+                f"{type(self._model).__name__} rounds its logits below float32 although its head "
+                "computes in float32 (it bypasses the head, or casts afterwards): samples of them "
+                "would be biased"
             )
         if full.ndim != 3 or full.shape[:2] != probe.shape or full.shape[2] < self._vocab_size:
             raise InvalidArgumentError(
