@@ -17,7 +17,7 @@ from samples import Sample, load_samples
 
 from sparselogits import _core
 
-_RECORDS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped")
+_RECORDS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks", "wrapped_others")
 _SEQUENCE_BYTES = 20  # formats/v1.md, section 6
 _PAPER_BYTES_PER_ENTRY = 3
 

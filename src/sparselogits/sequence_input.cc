@@ -150,16 +150,16 @@ class PositionMerger {
     uint32_t merged = 0;
     ForEachId([&](uint32_t id, size_t first, size_t last) {
       double weight = 0;
-      for (size_t i = first; i < last; ++i) {
+      bool valid = true;
+      for (size_t i = first; i < last && valid; ++i) {
         const double part = input_.weights[order_[i]];
-        if (!(part >= 0) || std::isinf(part)) weight = std::nan("");
-        weight += part;
+        weight = part >= 0 ? weight + part : part;  // an error shows the part at fault, or the sum
+        valid = part >= 0 && weight <= largest;
       }
-      if (!(weight <= largest)) {
-        status = fail("weight " +
-                      std::to_string(std::isnan(weight) ? input_.weights[order_[first]] : weight) +
-                      " of token_id " + std::to_string(id) + " is not in 0 ... " +
-                      std::to_string(largest) + ", the largest of the cache's weight_dtype");
+      if (!valid) {
+        status = fail("weight " + std::to_string(weight) + " of token_id " + std::to_string(id) +
+                      " is not in 0 ... " + std::to_string(largest) +
+                      ", the largest of the cache's weight_dtype");
         return;
       }
       const auto local =

@@ -1,6 +1,7 @@
 #include "sparselogits/shard_writer.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "sparselogits/crc32c.h"
 #include "sparselogits/limits.h"
@@ -143,7 +144,8 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   frame.num_entries = static_cast<uint32_t>(num_entries);
   const uint64_t offset = file_->size();
   if (offset + kFrameHeaderLength + content.size() > kMaxShardLength)
-    return failure_ = Status::InvalidArgument("the shard is full: its limit is 2^35 bytes");
+    return failure_ =
+               Status::Io("the shard is full: its limit is 2^35 bytes", EFBIG).In(file_->path());
   SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
   index_.AddBlock(offset, frame.num_items);
   pending_position_ += num_positions;
