@@ -1,8 +1,7 @@
 """Bytes per position, everything included, by section, beside the paper's 24-bit layout.
 
-Overhead is every byte of every file that is neither record nor input token. What an LZ4-wrapped
-frame holds is counted as records, but a wrapped table of sequences as overhead, at its size before
-wrapping: so the overhead shown is an upper bound.
+Overhead is every byte of every file that is neither record nor input token. An LZ4-wrapped block
+counts as records, though it holds its tokens and directory too.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from samples import Sample, load_samples
 
 from sparselogits import _core
 
-_RECORDS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks", "wrapped_others")
-_SEQUENCE_BYTES = 20  # formats/v1.md, section 6
+_RECORDS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks")
 _PAPER_BYTES_PER_ENTRY = 3
 
 
@@ -56,8 +54,6 @@ def measure(sample: Sample, store_tokens: bool) -> dict[str, Any]:
     positions = sample.num_positions
     sections = {name: sum(shard[name] for shard in shards) / 8 / positions for name in shards[0]}
     records = sum(sections[name] for name in _RECORDS)
-    if not sections["sequence_ids"]:
-        records -= _SEQUENCE_BYTES * len(sample.tokens) / positions
     tokens = sections["tokens"]
     paper = _PAPER_BYTES_PER_ENTRY * sample.ids_per_position
     return {
