@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from expected_output import assert_expected
 from cli_cache import write_and_die
+from expected_output import assert_expected
 
 
 @pytest.mark.parametrize("verb", ["inspect", "stats"])
