@@ -34,8 +34,8 @@ def python_topics() -> str:
     """
     from pydoc_data.topics import topics
 
-    paragraphs = [p for name in sorted(topics) for p in topics[name].split("\n\n") if p.strip()]
-    return "\n\n".join(dict.fromkeys(paragraphs))
+    paragraphs = [p.strip("\n") for name in sorted(topics) for p in topics[name].split("\n\n")]
+    return "\n\n".join(dict.fromkeys(p for p in paragraphs if p.strip()))
 
 
 def make_corpus(
