@@ -118,8 +118,8 @@ def sample(
 
     E[weights] = p for every sampler, so any loss that is linear in the target has the expectation
     of full distillation (Random Sampling KD, Anshumann et al. 2025, section 4). The draws are a
-    function of a row, its key and the seed alone: batch, chunk, order, device, number of threads
-    and the choice between NumPy and torch change nothing (docs/sampling.md).
+    function of a row, its key and the seed alone: batch, chunk, order, number of threads and the
+    choice between NumPy and torch change nothing (docs/sampling.md; no GPU was tested yet).
 
     Args:
         logits: (P, V) float32, NumPy or torch on any device; P may be 0; V from 1 to 2^24.
