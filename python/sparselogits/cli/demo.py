@@ -15,15 +15,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="DIR", default="demo-output", help="default: demo-output"
     )
+    parser.add_argument(
+        "--positions",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="positions to train on, a multiple of 128; default: 4096",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=200, metavar="N", help="of each student; default: 200"
+    )
 
 
 def run(args: argparse.Namespace) -> Any:
     """Runs the demo.
 
     Raises:
-        InvalidArgumentError: A package of the extra `demo` is missing.
+        InvalidArgumentError: A package of the extra `demo` is missing, or an argument is wrong.
     """
     require("demo", *_NEEDED)
     from sparselogits.demo import run as run_demo
 
-    return run_demo(args.output)
+    return run_demo(args.output, positions=args.positions, steps=args.steps)
+
+
+def show(report: dict[str, Any]) -> None:
+    """Prints the tables."""
+    from sparselogits.demo.report import report as tables
+
+    print(tables(report))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_module
+import json
 import os
 import sys
 import time
@@ -36,8 +36,7 @@ Log = Callable[[str], None]
 def run(
     output: str | os.PathLike[str] = "demo-output",
     positions: int = 4096,
-    steps: int = 300,
-    json: bool = False,
+    steps: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Shows the whole path on a real teacher, SmolLM2-135M-Instruct, on CPU.
@@ -48,28 +47,21 @@ def run(
         output: Directory of the caches, `demo.png` and `results.json`.
         positions: How many positions the students train on; a multiple of 128.
         steps: Training steps of each student.
-        json: Print the results as JSON on stdout instead of tables.
         seed: Of the choice of text, the draws, the students' weights and the order of batches.
 
     Returns:
-        The results: teacher, caches, angles, curves, sizes, seconds, picture. JSON-ready.
+        The results: teacher, caches, angles, curves, sizes, seconds, picture. JSON-ready;
+        `report` makes tables of them.
 
     Raises:
         InvalidArgumentError: A package of the extra `demo` is missing, or an argument is wrong.
         CacheIOError: The download failed, or a directory cannot be written.
     """
-    results = measure(Path(output), positions=positions, steps=steps, seed=seed, log=_to_stderr())
-    if json:
-        print(json_module.dumps(results, indent=2))
-    else:
-        from sparselogits.demo.report import report
-
-        print(report(results))
-    return results
+    return measure(Path(output), positions=positions, steps=steps, seed=seed, log=_to_stderr())
 
 
 def measure(output: Path, *, positions: int, steps: int, seed: int, log: Log) -> dict[str, Any]:
-    """Everything that `run` does except printing its results."""
+    """`run` with progress to `log`."""
     _check_packages()
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InvalidArgumentError(f"steps must be a positive integer, got {steps!r}")
@@ -109,7 +101,7 @@ def measure(output: Path, *, positions: int, steps: int, seed: int, log: Log) ->
     save_figure(results, output / "demo.png")
     clock.lap("picture")
     results["seconds"] = {**clock.laps, "total": sum(clock.laps.values())}
-    (output / "results.json").write_text(json_module.dumps(results, indent=2))
+    (output / "results.json").write_text(json.dumps(results, indent=2))
     return results
 
 
