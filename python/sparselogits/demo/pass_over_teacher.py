@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from sparselogits.writer import CacheWriter
 
 #: The samplers of the demo with the rounds that give about the same gradient error.
 SAMPLERS = {"systematic": 24, "multinomial": 50}
+
+_BATCH_WINDOWS = 4  # small, so that progress shows on slow machines too
+_LINE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def run_teacher(
         windows: (N, S) int32.
         directory: Gets a cache directory a sampler; its name changes with the content.
         keep_windows: Of how many of the first windows the dense logits are returned.
-        log: Gets a line about every five seconds.
+        log: Gets a line about every four seconds.
 
     Raises:
         SparseLogitsError: As `sparselogits.capture`.
@@ -85,7 +89,14 @@ def run_teacher(
             writer = stack.enter_context(CacheWriter(paths[sampler], config, facts, resume=True))
             sinks.append(CacheSink(writer, seed))
         if sinks:
-            capture_many(model, windows, sinks, tokenizer=tokenizer, progress=_Lines(log))
+            capture_many(
+                model,
+                windows,
+                sinks,
+                tokenizer=tokenizer,
+                batch_size=_BATCH_WINDOWS,
+                progress=_Lines(log),
+            )
     return PassResult(
         caches={sampler: open_cache(path) for sampler, path in paths.items()},
         reused=held == len(SAMPLERS),
@@ -103,15 +114,19 @@ def targets_of(cache: Cache, count: int) -> Any:
 class _Lines:
     """Progress as a line every few seconds: readable in a terminal and in a log."""
 
-    def __init__(self, log: Callable[[str], None], every: int = 10) -> None:
+    def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self._every = every
-        self._reports = 0
+        self._next = 0.0
+        self._finished = False
 
     def __call__(self, progress: CaptureProgress) -> None:
-        if self._reports % self._every == 0 or progress.seconds_left == 0.0:
-            self._log(f"capture: {progress}")
-        self._reports += 1
+        finished = progress.positions == progress.total_positions
+        # The end is reported twice where it falls on a report that was due.
+        if self._finished or not (finished or time.monotonic() >= self._next):
+            return
+        self._log(f"capture: {progress}")
+        self._finished = finished
+        self._next = time.monotonic() + _LINE_SECONDS
 
 
 def _digest(config: CacheConfig, facts: dict[str, str]) -> str:

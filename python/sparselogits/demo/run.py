@@ -28,7 +28,7 @@ _LENGTH = 128
 _HELD_OUT_WINDOWS = 8  # with dense teacher rows, 200 MB: for angles, KL and held-out loss
 _BATCH_WINDOWS = 4
 _LEARNING_RATE = 2e-3
-_EVALUATIONS = 6
+_EVALUATIONS = 10
 
 Log = Callable[[str], None]
 
