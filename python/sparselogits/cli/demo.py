@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="positions to train on, a multiple of 128; default: 4096",
     )
     parser.add_argument(
-        "--steps", type=int, default=200, metavar="N", help="of each student; default: 200"
+        "--steps", type=int, default=300, metavar="N", help="of each student; default: 300"
     )
 
 

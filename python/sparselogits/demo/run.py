@@ -36,7 +36,7 @@ Log = Callable[[str], None]
 def run(
     output: str | os.PathLike[str] = "demo-output",
     positions: int = 4096,
-    steps: int = 200,
+    steps: int = 300,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Shows the whole path on a real teacher, SmolLM2-135M-Instruct, on CPU.
