@@ -1,4 +1,4 @@
-// NumPy arrays in and out: typed spans of what comes in, ownership of what goes out.
+// NumPy arrays and bytes in and out: typed spans of what comes in, ownership of what goes out.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "sparselogits/bytes.h"
@@ -34,6 +35,14 @@ pybind11::array_t<T> GiveArray(Buffer<T>&& buffer) {
 template <typename T>
 pybind11::array_t<T> CopyArray(std::span<const T> values) {
   return pybind11::array_t<T>(static_cast<pybind11::ssize_t>(values.size()), values.data());
+}
+
+inline ByteSpan View(std::string_view bytes) {
+  return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
+}
+
+inline pybind11::bytes ToPython(ByteSpan bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 }  // namespace sparselogits::python

@@ -1,8 +1,6 @@
 // Hashes, and the constants of the format that tests hold against the specification.
 #include <pybind11/pybind11.h>
 
-#include <string>
-
 #include "arrays.h"
 #include "bindings.h"
 #include "sparselogits/crc32c.h"
@@ -14,10 +12,6 @@ namespace py = pybind11;
 
 namespace sparselogits::python {
 namespace {
-
-ByteSpan View(const std::string& bytes) {
-  return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
-}
 
 py::dict FormatConstants() {
   py::dict constants;

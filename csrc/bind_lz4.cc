@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "arrays.h"
 #include "bindings.h"
 #include "sparselogits/lz4_block.h"
 
@@ -12,10 +13,6 @@ namespace py = pybind11;
 
 namespace sparselogits::python {
 namespace {
-
-py::bytes ToPython(ByteSpan bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 
 bool Compress(ByteSpan in, Bytes* out) {
   const py::gil_scoped_acquire acquire;

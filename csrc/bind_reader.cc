@@ -21,16 +21,6 @@ namespace {
 using RowTuple = std::tuple<std::string, std::string, uint64_t, uint64_t, uint64_t, uint64_t>;
 using Progress = std::function<void(uint64_t, uint64_t)>;
 
-template <typename Work>
-void WithoutGil(Work work) {
-  Status status;
-  {
-    const py::gil_scoped_release release;
-    status = work();
-  }
-  ThrowIfError(status);
-}
-
 CheckPayload Check(bool verify) { return verify ? CheckPayload::kYes : CheckPayload::kNo; }
 
 std::unique_ptr<CacheReader> OpenCache(const std::vector<RowTuple>& tuples,
@@ -101,8 +91,7 @@ py::dict ReadShardInfo(const std::string& path) {
     return reader->ReadMetadata(&metadata);
   });
   py::dict dict = DescribeShard(*reader);
-  dict["metadata_json"] =
-      py::bytes(reinterpret_cast<const char*>(metadata.data()), metadata.size());
+  dict["metadata_json"] = ToPython(metadata);
   return dict;
 }
 
@@ -147,6 +136,7 @@ py::dict Verify(const std::string& path, const Progress& progress) {
       footer.file_length - footer.index_offset - kFrameHeaderLength - kFooterLength;
   py::dict dict = DescribeShard(*verified.reader);
   dict["sections"] = SectionBits(verified.walker->sections(), index_bytes * 8);
+  dict["metadata_json"] = ToPython(verified.walker->metadata());
   dict["sequence_ids"] = CopyArray<uint64_t>(verified.walker->sequence_ids());
   return dict;
 }

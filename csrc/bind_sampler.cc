@@ -64,12 +64,7 @@ py::tuple SampleRows(const py::array_t<float>& logits, const py::array_t<uint64_
   options.num_threads = num_threads;
 
   Draws draws;
-  Status status;
-  {
-    const py::gil_scoped_release release;
-    status = Sample(rows, position_keys, options, &draws);
-  }
-  ThrowIfError(status);
+  WithoutGil([&] { return Sample(rows, position_keys, options, &draws); });
   const bool weighted = proposal_temperature != 1.0f;
   return py::make_tuple(
       ToArray(std::move(draws.offsets)), ToArray(std::move(draws.token_ids)),

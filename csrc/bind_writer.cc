@@ -19,10 +19,6 @@ namespace py = pybind11;
 namespace sparselogits::python {
 namespace {
 
-ByteSpan View(const std::string& bytes) {
-  return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
-}
-
 // Owns a core writer until it is finished or abandoned.
 class Writer {
  public:
@@ -32,12 +28,7 @@ class Writer {
     header.config = config;
     header.block_log2 = kDefaultBlockLog2;
     header.incompatible_features = CurrentLz4() != nullptr ? kFeatureLz4Frames : 0;
-    Status status;
-    {
-      const py::gil_scoped_release release;
-      status = ShardWriter::Create(path, header, View(metadata), &writer_);
-    }
-    ThrowIfError(status);
+    WithoutGil([&] { return ShardWriter::Create(path, header, View(metadata), &writer_); });
   }
 
   ShardWriter& get() const {
@@ -49,12 +40,7 @@ class Writer {
   template <typename Work>
   void Run(Work work) {
     ShardWriter& writer = get();
-    Status status;
-    {
-      const py::gil_scoped_release release;
-      status = work(writer);
-    }
-    ThrowIfError(status);
+    WithoutGil([&] { return work(writer); });
   }
 
   void Finish(const std::string& path) {
@@ -85,12 +71,7 @@ void Append(Writer& writer, const InputArray<int64_t>& input_ids,
 
 py::dict Recover(const std::string& partial_path, const std::string& final_path) {
   RecoveredShard recovered;
-  Status status;
-  {
-    const py::gil_scoped_release release;
-    status = RecoverShard(partial_path, final_path, &recovered);
-  }
-  ThrowIfError(status);
+  WithoutGil([&] { return RecoverShard(partial_path, final_path, &recovered); });
   py::dict dict;
   dict["uuid"] = ToHex(recovered.header.uuid);
   dict["bytes"] = recovered.file_length;
@@ -98,8 +79,7 @@ py::dict Recover(const std::string& partial_path, const std::string& final_path)
   dict["positions"] = recovered.totals.num_positions;
   dict["entries"] = recovered.totals.num_entries;
   dict["dropped_bytes"] = recovered.dropped_bytes;
-  dict["metadata_json"] = py::bytes(reinterpret_cast<const char*>(recovered.metadata.data()),
-                                    recovered.metadata.size());
+  dict["metadata_json"] = ToPython(recovered.metadata);
   dict["config"] = recovered.header.config;
   return dict;
 }

@@ -13,8 +13,6 @@ const char* ExceptionName(StatusCode code) {
     case StatusCode::kCorruption: return "CorruptionError";
     case StatusCode::kTruncated: return "TruncatedError";
     case StatusCode::kUnsupported: return "UnsupportedError";
-    case StatusCode::kMismatch: return "MismatchError";
-    case StatusCode::kVocabularyMismatch: return "VocabularyMismatchError";
     case StatusCode::kIo: return "CacheIOError";
     case StatusCode::kOk: break;
   }

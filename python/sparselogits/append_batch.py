@@ -11,8 +11,7 @@ import numpy.typing as npt
 from sparselogits.arrays import integer_array, unsigned_array, weight_array
 from sparselogits.checks import integer
 from sparselogits.errors import InvalidArgumentError
-
-MAX_SEQUENCE_ID = (1 << 64) - 1
+from sparselogits.limits import MAX_SEQUENCE_ID
 
 
 @dataclass(frozen=True)

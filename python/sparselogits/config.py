@@ -10,9 +10,8 @@ from typing import Any
 from sparselogits import _core
 from sparselogits.checks import boolean, choice, integer, positive_float
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.limits import MAX_ROUNDS, MAX_VOCAB_SIZE
 
-MAX_VOCAB_SIZE = 1 << 24
-MAX_ROUNDS = 65535
 VALUE_KINDS = ("counts", "weights")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 CODECS = ("packed", "compact")

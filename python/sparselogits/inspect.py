@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sparselogits import _core
 from sparselogits.manifest import shard_path
 from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
 from sparselogits.record_stats import RecordStats
+from sparselogits.verify import verify_shard
 
 # The message; everything else but the tokens is overhead. LZ4-wrapped blocks hold messages too,
 # whose sections cannot be told apart in the file.
@@ -50,7 +50,7 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
     done = 0
     for row in manifest.shards:
         report = _after(progress, done, cache.nbytes - manifest.num_bytes)
-        found = _core.verify_shard(str(shard_path(Path(cache.path), row.file)), report)
+        found = verify_shard(shard_path(Path(cache.path), row.file), report)
         bits.update(found["sections"])
         done += row.bytes
         if report is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from sparselogits.config import CacheConfig
 from sparselogits.durable import io_error, replace_file
 from sparselogits.errors import CacheIOError, CorruptionError, InvalidArgumentError
-from sparselogits.manifest_parser import MAX_METADATA_BYTES, ManifestParser
+from sparselogits.limits import MAX_MANIFEST_BYTES, MAX_METADATA_BYTES
+from sparselogits.manifest_parser import ManifestParser
 
 MANIFEST_NAME = "manifest.json"
 VERSION = (1, 0)
@@ -91,7 +92,7 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST_NAME
     try:
         with path.open("rb") as file:
-            data = file.read((1 << 26) + 1)
+            data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise io_error(error, "cannot read the manifest", path) from error
     return parse_manifest(data, str(path))

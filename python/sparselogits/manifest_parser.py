@@ -6,20 +6,28 @@ import json
 import re
 from typing import Any, TypeVar
 
+from sparselogits import _core
 from sparselogits.errors import CorruptionError, UnsupportedError
-
-MAX_MANIFEST_BYTES = 1 << 26
-MAX_SHARDS = 1 << 20
-MAX_METADATA_BYTES = 1 << 20
+from sparselogits.limits import (
+    MAX_ENTRIES_PER_RECORD,
+    MAX_MANIFEST_BYTES,
+    MAX_METADATA_BYTES,
+    MAX_SHARD_BYTES,
+    MAX_SHARD_POSITIONS,
+    MAX_SHARD_SEQUENCES,
+    MAX_SHARDS,
+)
 
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _HEX = {"uuid": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
 _ROW_LIMITS = {
-    "bytes": 1 << 35,
-    "sequences": 1 << 28,
-    "positions": (1 << 32) - 1,
-    "entries": ((1 << 32) - 1) * 65535,
+    "bytes": MAX_SHARD_BYTES,
+    "sequences": MAX_SHARD_SEQUENCES,
+    "positions": MAX_SHARD_POSITIONS,
+    "entries": MAX_SHARD_POSITIONS * MAX_ENTRIES_PER_RECORD,
 }
+# The META frame follows the header of a shard.
+_META_OFFSET = _core.format_constants()["header_length"]
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false"}
 
 T = TypeVar("T")
@@ -134,7 +142,7 @@ class ManifestParser:
                 f"must be a plain name (letters, digits, . _ -), not {_shown(fields['file'])}",
             )
         for name, pattern in _HEX.items():
-            fields[name] = self.member(row, name, str, where).lower()
+            fields[name] = self.member(row, name, str, where)
             if not pattern.fullmatch(fields[name]):
                 raise self._corrupt(f"{where}.{name}", f"is not hex: {_shown(fields[name])}")
         for name, limit in _ROW_LIMITS.items():
@@ -161,15 +169,6 @@ class ManifestParser:
         return CorruptionError(message, self._path, offset, field)
 
 
-def _shown(value: Any) -> str:
-    # What a hostile file says must not flood a terminal.
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-META_OFFSET = 128  # the metadata frame follows the header of a shard
-
-
 def shard_metadata(path: str, content: bytes) -> dict[str, str]:
     """The metadata that a shard repeats in its META frame.
 
@@ -180,4 +179,10 @@ def shard_metadata(path: str, content: bytes) -> dict[str, str]:
     try:
         return parser.metadata({"metadata": parser.load(content)})
     except CorruptionError as error:
-        raise CorruptionError(error.message, path, META_OFFSET, "metadata") from error
+        raise CorruptionError(error.message, path, _META_OFFSET, "metadata") from error
+
+
+def _shown(value: Any) -> str:
+    # What a hostile file says must not flood a terminal.
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -24,7 +24,7 @@ from sparselogits.errors import (
 from sparselogits.manifest import Manifest, read_manifest
 from sparselogits.sequence_table import SequenceTable
 from sparselogits.shard_set import open_shards
-from sparselogits.sparse import SparseLogits
+from sparselogits.sparse import SparseLogits, weights_of_counts
 from sparselogits.verify import VerifyReport, verify_cache
 
 _MAX_INDEX = (1 << 62) - 1
@@ -273,7 +273,7 @@ class Cache:
         config = self.config
         if weights is None:
             assert counts is not None
-            weights = np.divide(counts, np.float32(config.rounds), dtype=np.float32)
+            weights = weights_of_counts(counts, config.rounds)
         return SparseLogits(
             offsets,
             token_ids,

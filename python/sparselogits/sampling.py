@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from sparselogits import _core, checks
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.limits import MAX_ROUNDS, MAX_SAMPLED_POSITION, MAX_VOCAB_SIZE
+from sparselogits.sparse import weights_of_counts
 
 if TYPE_CHECKING:
     import torch
 
 SAMPLERS = ("multinomial", "systematic", "stratified")
-MAX_ROUNDS = 65535
-MAX_VOCABULARY = 1 << 24
-MAX_POSITION = (1 << 48) - 1
 
 # Below this many logits a thread costs more than it saves.
 _LOGITS_PER_THREAD = 1 << 20
@@ -184,7 +183,7 @@ def sample_array(
     )
     if weights is None:
         assert counts is not None
-        weights = counts.astype(np.float32) / np.float32(options.rounds)
+        weights = weights_of_counts(counts, options.rounds)
     return Draws(offsets, token_ids, counts, weights, options.rounds)
 
 
@@ -238,7 +237,7 @@ def _check_logits(shape: tuple[int, ...], dtype: str) -> None:
         raise InvalidArgumentError(f"logits are {dtype}: they must be float32 or float64")
     if len(shape) != 2:
         raise InvalidArgumentError(f"logits have shape {shape}: it must be (positions, vocabulary)")
-    if not 1 <= shape[1] <= MAX_VOCABULARY:
+    if not 1 <= shape[1] <= MAX_VOCAB_SIZE:
         raise InvalidArgumentError(f"logits have {shape[1]} columns: from 1 to 2^24 can be sampled")
 
 
@@ -264,6 +263,6 @@ def check_keys(position_keys: Any, num_rows: int) -> Keys:
         raise InvalidArgumentError(f"position_keys hold {given.min()}: they must not be negative")
     keys[:, 1 if given.ndim == 1 else slice(None)] = given
     largest = int(keys[:, 1].max())
-    if largest > MAX_POSITION:
+    if largest > MAX_SAMPLED_POSITION:
         raise InvalidArgumentError(f"position_keys hold position {largest}: the limit is 2^48 - 1")
     return keys

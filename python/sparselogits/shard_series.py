@@ -10,10 +10,8 @@ from sparselogits.append_batch import AppendBatch
 from sparselogits.directory import PARTIAL_SUFFIX, shard_name
 from sparselogits.durable import file_sha256, io_error, sync_directory
 from sparselogits.errors import SparseLogitsError
+from sparselogits.limits import MAX_SHARD_POSITIONS, MAX_SHARD_SEQUENCES
 from sparselogits.manifest import Manifest, ShardRow, metadata_json
-
-_MAX_SHARD_POSITIONS = (1 << 32) - 1
-_MAX_SHARD_SEQUENCES = 1 << 28
 
 
 class ShardSeries:
@@ -56,8 +54,8 @@ class ShardSeries:
         """
         sequences, positions = len(batch.sequence_ids), len(batch.input_ids)
         if self._shard is not None and (
-            self._shard.num_sequences + sequences > _MAX_SHARD_SEQUENCES
-            or self._shard.num_positions + positions > _MAX_SHARD_POSITIONS
+            self._shard.num_sequences + sequences > MAX_SHARD_SEQUENCES
+            or self._shard.num_positions + positions > MAX_SHARD_POSITIONS
         ):
             self._finish_shard(self._shard)
         if self._shard is None:

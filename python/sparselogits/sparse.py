@@ -77,3 +77,9 @@ class SparseLogits:
         if self.input_ids is None:
             parts.append("no tokens")
         return f"SparseLogits({', '.join(parts)})"
+
+
+def weights_of_counts(counts: npt.NDArray[np.uint16], rounds: int) -> npt.NDArray[np.float32]:
+    """What a loss consumes: (E,) float32, counts / rounds, each rounded once."""
+    weights: npt.NDArray[np.float32] = np.divide(counts, np.float32(rounds), dtype=np.float32)
+    return weights

@@ -85,7 +85,7 @@ def verify_shard(path: str | os.PathLike[str], progress: Progress | None = None)
         CacheIOError: The file cannot be read.
     """
     found: dict[str, Any] = _core.verify_shard(str(path), progress)
-    shard_metadata(os.fspath(path), _core.read_shard_info(str(path))["metadata_json"])
+    shard_metadata(os.fspath(path), found["metadata_json"])
     return found
 
 

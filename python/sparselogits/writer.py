@@ -17,13 +17,14 @@ from sparselogits.config import CacheConfig
 from sparselogits.directory import DirectoryLock, local_directory
 from sparselogits.durable import make_directory
 from sparselogits.errors import CacheIOError, InvalidArgumentError, SparseLogitsError
+from sparselogits.limits import MAX_SHARD_BYTES
 from sparselogits.manifest import check_metadata
 from sparselogits.resume import open_for_writing
 from sparselogits.shard_series import ShardSeries
 
 _log = logging.getLogger(__name__)
 
-_MAX_SHARD_BYTES = 1 << 34  # half of the format's limit: one append may pass shard_bytes
+_LARGEST_SHARD_BYTES = MAX_SHARD_BYTES // 2  # one append may pass shard_bytes
 
 
 class CacheWriter:
@@ -76,8 +77,8 @@ class CacheWriter:
         if model is not None:
             raise InvalidArgumentError(f"model must be None for codec {config.codec!r}")
         self._config = config
-        shard_bytes = integer("shard_bytes", shard_bytes, 1, _MAX_SHARD_BYTES)
-        commit_bytes = integer("commit_bytes", commit_bytes, 1, _MAX_SHARD_BYTES)
+        shard_bytes = integer("shard_bytes", shard_bytes, 1, _LARGEST_SHARD_BYTES)
+        commit_bytes = integer("commit_bytes", commit_bytes, 1, _LARGEST_SHARD_BYTES)
         checked = None if metadata is None else check_metadata(metadata)
         resume = boolean("resume", resume)
 

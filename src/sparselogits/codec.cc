@@ -1,15 +1,15 @@
 #include "sparselogits/codec.h"
 
+#include <cassert>
+
 #include "sparselogits/packed_codec.h"
 
 namespace sparselogits {
 
 std::unique_ptr<BlockCodec> MakeCodec(CodecId id, const RecordFormat& format) {
-  switch (id) {
-    case CodecId::kPacked: return std::make_unique<PackedCodec>(format);
-    case CodecId::kCompact: break;
-  }
-  return nullptr;
+  assert(IsKnownCodec(id));
+  static_cast<void>(id);
+  return std::make_unique<PackedCodec>(format);
 }
 
 }  // namespace sparselogits

@@ -48,7 +48,10 @@ class BlockCodec {
                        BlockSections* sections) const = 0;
 };
 
-// Null where this build does not know the codec.
+// Whether this build has the codec.
+inline bool IsKnownCodec(CodecId id) { return id == CodecId::kPacked; }
+
+// REQUIRES: IsKnownCodec(id).
 std::unique_ptr<BlockCodec> MakeCodec(CodecId id, const RecordFormat& format);
 
 }  // namespace sparselogits

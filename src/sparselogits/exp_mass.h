@@ -9,6 +9,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "sparselogits/limits.h"
+
 #ifdef __FAST_MATH__
 #error "the sampler needs IEEE arithmetic: build without -ffast-math"
 #endif
@@ -21,7 +23,7 @@
 
 namespace sparselogits {
 
-inline constexpr int64_t kMaxSampledVocabulary = int64_t{1} << 24;
+inline constexpr int64_t kMaxSampledVocabulary = kMaxVocabSize;
 
 // A row of n logits gives its largest one the mass 2^(61 - ceil(log2 n)), so that a row's masses
 // add up to less than 2^62. Returned is that exponent, between 37 and 61.

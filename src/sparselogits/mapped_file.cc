@@ -6,21 +6,15 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace sparselogits {
 namespace {
-
-Status SystemError(const std::string& what, const std::string& path) {
-  const int error = errno;
-  return Status::Io(what + ": " + std::strerror(error), error).In(path);
-}
 
 Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& path) {
   for (size_t done = 0; done < size;) {
     const ssize_t got = pread(descriptor, out + done, size - done, static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return SystemError("cannot read", path);
+    if (got < 0) return Status::System("cannot read", path);
     if (got == 0) return Status::Truncated("the file shrank while it was read").In(path);
     done += static_cast<size_t>(got);
   }
@@ -31,12 +25,12 @@ Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& pat
 
 Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* out) {
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return SystemError("cannot open", path);
+  if (descriptor < 0) return Status::System("cannot open", path);
   std::unique_ptr<MappedFile> file(new MappedFile(path));
   Status status;
   struct stat info;
   if (fstat(descriptor, &info) != 0) {
-    status = SystemError("cannot stat", path);
+    status = Status::System("cannot stat", path);
   } else if (!S_ISREG(info.st_mode)) {
     status = Status::Io("not a regular file", EINVAL).In(path);
   } else {

@@ -6,15 +6,9 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
 namespace sparselogits {
 namespace {
-
-Status SystemError(const std::string& what, const std::string& path) {
-  const int error = errno;
-  return Status::Io(what + ": " + std::strerror(error), error).In(path);
-}
 
 Status SyncDirectoryOf(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -22,9 +16,9 @@ Status SyncDirectoryOf(const std::string& path) {
                                 : slash == 0               ? "/"
                                                            : path.substr(0, slash);
   const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return SystemError("cannot open the directory", directory);
+  if (descriptor < 0) return Status::System("cannot open the directory", directory);
   const int result = fsync(descriptor);
-  const Status status = result == 0 ? Status::Ok() : SystemError("cannot sync", directory);
+  const Status status = result == 0 ? Status::Ok() : Status::System("cannot sync", directory);
   close(descriptor);
   return status;
 }
@@ -33,7 +27,7 @@ Status SyncDirectoryOf(const std::string& path) {
 
 Status OutputFile::Create(const std::string& path, std::unique_ptr<OutputFile>* out) {
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor < 0) return SystemError("cannot create", path);
+  if (descriptor < 0) return Status::System("cannot create", path);
   std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
   SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
   *out = std::move(file);
@@ -42,11 +36,11 @@ Status OutputFile::Create(const std::string& path, std::unique_ptr<OutputFile>* 
 
 Status OutputFile::Reopen(const std::string& path, std::unique_ptr<OutputFile>* out) {
   const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor < 0) return SystemError("cannot open", path);
+  if (descriptor < 0) return Status::System("cannot open", path);
   std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
   SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
   const off_t end = lseek(descriptor, 0, SEEK_END);
-  if (end < 0) return SystemError("cannot seek", path);
+  if (end < 0) return Status::System("cannot seek", path);
   file->size_ = static_cast<uint64_t>(end);
   *out = std::move(file);
   return Status::Ok();
@@ -59,7 +53,7 @@ Status OutputFile::Lock() {
   if (errno == EWOULDBLOCK)
     return Status::Io("another writer is at work on this shard and holds its lock", EWOULDBLOCK)
         .In(path_);
-  return SystemError("cannot lock", path_);
+  return Status::System("cannot lock", path_);
 }
 
 Status OutputFile::Append(ByteSpan bytes) {
@@ -67,7 +61,7 @@ Status OutputFile::Append(ByteSpan bytes) {
     const ssize_t written = pwrite(descriptor_, bytes.data() + done, bytes.size() - done,
                                    static_cast<off_t>(size_ + done));
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return SystemError("cannot write", path_);
+    if (written < 0) return Status::System("cannot write", path_);
     done += static_cast<size_t>(written);
   }
   size_ += bytes.size();
@@ -76,25 +70,25 @@ Status OutputFile::Append(ByteSpan bytes) {
 
 Status OutputFile::Truncate(uint64_t length) {
   if (ftruncate(descriptor_, static_cast<off_t>(length)) != 0)
-    return SystemError("cannot truncate", path_);
+    return Status::System("cannot truncate", path_);
   size_ = length;
   return Status::Ok();
 }
 
 Status OutputFile::Sync() {
-  if (fdatasync(descriptor_) != 0) return SystemError("cannot sync", path_);
+  if (fdatasync(descriptor_) != 0) return Status::System("cannot sync", path_);
   return Status::Ok();
 }
 
 Status OutputFile::RenameTo(const std::string& path) {
-  if (fsync(descriptor_) != 0) return SystemError("cannot sync", path_);
-  if (std::rename(path_.c_str(), path.c_str()) != 0) return SystemError("cannot rename", path_);
+  if (fsync(descriptor_) != 0) return Status::System("cannot sync", path_);
+  if (std::rename(path_.c_str(), path.c_str()) != 0) return Status::System("cannot rename", path_);
   path_ = path;
   return SyncDirectoryOf(path);
 }
 
 Status RemoveFile(const std::string& path) {
-  if (unlink(path.c_str()) != 0) return SystemError("cannot remove", path);
+  if (unlink(path.c_str()) != 0) return Status::System("cannot remove", path);
   return SyncDirectoryOf(path);
 }
 

@@ -11,12 +11,11 @@
 #include <utility>
 
 #include "sparselogits/exp_mass.h"
+#include "sparselogits/limits.h"
 #include "sparselogits/sampled_row.h"
 
 namespace sparselogits {
 namespace {
-
-constexpr int kMaxRounds = 65535;
 
 // A contiguous range of rows: what one thread draws.
 struct Range {
@@ -32,7 +31,7 @@ Status CheckOptions(const LogitRows& rows, const SampleOptions& options) {
     return Status::InvalidArgument("logits have " + std::to_string(rows.num_columns) +
                                    " columns: from 1 to 2^24 can be sampled");
   }
-  if (options.rounds < 1 || options.rounds > kMaxRounds) {
+  if (options.rounds < 1 || options.rounds > static_cast<int>(kMaxRounds)) {
     return Status::InvalidArgument("rounds must be from 1 to 65535, got " +
                                    std::to_string(options.rounds));
   }

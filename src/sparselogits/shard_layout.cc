@@ -77,7 +77,7 @@ Status CheckConfig(const ShardConfig& config) {
   std::string what;
   const char* const field = BadConfigField(config, &what);
   if (field != nullptr) return Status::InvalidArgument(std::string(field) + ": " + what);
-  if (config.codec != CodecId::kPacked)
+  if (!IsKnownCodec(config.codec))
     return Status::InvalidArgument("codec: 'compact' cannot be written by this version");
   return Status::Ok();
 }
@@ -160,7 +160,7 @@ Status DecodeHeader(ByteSpan bytes, ShardHeader* header) {
   }
   if (!AllZero(sampler_end, static_cast<size_t>(sampler + kMaxSamplerLength - sampler_end)))
     return BadField("sampler", 56, "bytes after the name are not zero");
-  if (config->codec > CodecId::kCompact)
+  if (!IsKnownCodec(config->codec))
     return Status::Unsupported("codec " + std::to_string(in[50]) +
                                " is not known to this release: use a newer sparselogits")
         .Field("codec")
@@ -239,7 +239,7 @@ Status DecodeFrameHeader(ByteSpan bytes, const ShardHeader& shard, uint64_t offs
     if (frame->num_entries != 0)
       return bad("num_entries", 20, "not zero in a frame that is not a block");
   } else {
-    if (frame->codec != CodecId::kPacked)
+    if (!IsKnownCodec(frame->codec))
       return Status::Unsupported("block codec " + std::to_string(in[4]) +
                                  " is not known to this release: use a newer sparselogits")
           .Field("codec")

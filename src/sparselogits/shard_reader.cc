@@ -23,11 +23,6 @@ Status ShardReader::Validate() {
         .At(0);
   SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(file, &header_));
   codec_ = MakeCodec(header_.config.codec, header_.config.format);
-  if (codec_ == nullptr)
-    return Status::Unsupported(
-               "the codec of this shard is not known to this release: use a newer sparselogits")
-        .Field("codec")
-        .At(50);
   if (file.size() < kHeaderLength + kFrameHeaderLength + kFooterLength)
     return Status::Truncated("the file has " + std::to_string(file.size()) +
                              " bytes, too few for a shard")

@@ -48,34 +48,38 @@ Status ShardWalker::Take(const Frame& frame) {
   Store32(stored_crc, frame.header.frame_crc);
   const uint32_t chain_before = chain_;
   chain_ = ExtendCrc32c(chain_, stored_crc, sizeof(stored_crc));
-  FrameSections content;
+  const bool is_wrapped = frame.header.wrapping != Wrapping::kNone;
+  const uint64_t payload_bits = uint64_t{frame.header.payload_length} * 8;
+  sections_.frame_headers += kFrameHeaderLength * 8;
+  sections_.padding += PaddedLength(frame.header.payload_length) * 8 - payload_bits;
+  if (is_wrapped)
+    (frame.header.type == FrameType::kBlock ? sections_.wrapped_blocks
+                                            : sections_.wrapped_others) += payload_bits;
+  FrameSections inside_wrapping;  // exists nowhere in the file
+  FrameSections* const sections = is_wrapped ? &inside_wrapping : &sections_;
   switch (frame.header.type) {
     case FrameType::kMetadata:
       seen_metadata_ = true;
       metadata_.assign(frame.content.begin(), frame.content.end());
-      content.metadata = frame.content.size() * 8;
-      break;
+      sections->metadata += frame.content.size() * 8;
+      return Status::Ok();
     case FrameType::kBlock:
       if (depth_ == WalkDepth::kRecords)
         SPARSELOGITS_RETURN_IF_ERROR(codec_->Check(frame.content, frame.header.num_items,
-                                                   frame.header.num_entries, &content.block));
-      SPARSELOGITS_RETURN_IF_ERROR(TakeBlock(frame));
-      break;
+                                                   frame.header.num_entries, &sections->block));
+      return TakeBlock(frame);
     case FrameType::kSequences:
-      SPARSELOGITS_RETURN_IF_ERROR(TakeSequences(frame));
-      content.sequence_ids = content.fingerprints = uint64_t{frame.header.num_items} * 64;
-      content.lengths = uint64_t{frame.header.num_items} * 32;
-      break;
+      sections->sequence_ids += uint64_t{frame.header.num_items} * 64;
+      sections->fingerprints += uint64_t{frame.header.num_items} * 64;
+      sections->lengths += uint64_t{frame.header.num_items} * 32;
+      return TakeSequences(frame);
     case FrameType::kCommit:
+      sections->commits += kCommitLength * 8;
       commit_chain_ = chain_before;
-      SPARSELOGITS_RETURN_IF_ERROR(TakeCommit(frame));
-      content.commits = kCommitLength * 8;
-      break;
-    case FrameType::kIndex:
-      return Status::Corruption("an index before the end of the frames").Field("type");
+      return TakeCommit(frame);
+    case FrameType::kIndex: break;
   }
-  Account(frame, content);
-  return Status::Ok();
+  return Status::Corruption("an index before the end of the frames").Field("type");
 }
 
 Status ShardWalker::TakeBlock(const Frame& frame) {
@@ -157,33 +161,6 @@ Status ShardWalker::TakeCommit(const Frame& frame) {
         .Field("num_entries")
         .At(16);
   return Status::Ok();
-}
-
-void ShardWalker::Account(const Frame& frame, const FrameSections& content) {
-  sections_.frame_headers += kFrameHeaderLength * 8;
-  sections_.padding +=
-      (PaddedLength(frame.header.payload_length) - frame.header.payload_length) * 8;
-  if (frame.header.wrapping != Wrapping::kNone) {
-    (frame.header.type == FrameType::kBlock ? sections_.wrapped_blocks
-                                            : sections_.wrapped_others) +=
-        uint64_t{frame.header.payload_length} * 8;
-    return;
-  }
-  BlockSections& block = sections_.block;
-  block.block_header += content.block.block_header;
-  block.directory += content.block.directory;
-  block.tokens += content.block.tokens;
-  block.presence += content.block.presence;
-  block.counts += content.block.counts;
-  block.entry_numbers += content.block.entry_numbers;
-  block.ids += content.block.ids;
-  block.weights += content.block.weights;
-  block.stretch_padding += content.block.stretch_padding;
-  sections_.metadata += content.metadata;
-  sections_.sequence_ids += content.sequence_ids;
-  sections_.fingerprints += content.fingerprints;
-  sections_.lengths += content.lengths;
-  sections_.commits += content.commits;
 }
 
 }  // namespace sparselogits

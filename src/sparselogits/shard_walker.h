@@ -51,7 +51,6 @@ class ShardWalker {
   Status TakeBlock(const Frame& frame);
   Status TakeSequences(const Frame& frame);
   Status TakeCommit(const Frame& frame);
-  void Account(const Frame& frame, const FrameSections& content);
 
   ByteSpan file_;
   WalkDepth depth_;

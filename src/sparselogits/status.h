@@ -1,7 +1,9 @@
 // How the core reports failure: a value, never an exception. Only csrc/ raises.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,13 +12,11 @@ namespace sparselogits {
 
 enum class StatusCode {
   kOk,
-  kInvalidArgument,     // the caller's input
-  kCorruption,          // bytes that contradict themselves, a checksum or a limit
-  kTruncated,           // bytes that end too early
-  kUnsupported,         // a version, feature or codec that this build does not know
-  kMismatch,            // two valid things that do not belong together
-  kVocabularyMismatch,  // the same, about the number of tokens
-  kIo,                  // the operating system
+  kInvalidArgument,  // the caller's input
+  kCorruption,       // bytes that contradict themselves, a checksum or a limit
+  kTruncated,        // bytes that end too early
+  kUnsupported,      // a version, feature or codec that this build does not know
+  kIo,               // the operating system
 };
 
 // One pointer, null when all is well: returning it costs nothing on the hot path.
@@ -43,16 +43,16 @@ class [[nodiscard]] Status {
   static Status Unsupported(std::string message) {
     return {StatusCode::kUnsupported, std::move(message)};
   }
-  static Status Mismatch(std::string message) {
-    return {StatusCode::kMismatch, std::move(message)};
-  }
-  static Status VocabularyMismatch(std::string message) {
-    return {StatusCode::kVocabularyMismatch, std::move(message)};
-  }
   static Status Io(std::string message, int system_errno) {
     Status status(StatusCode::kIo, std::move(message));
     status.error_->system_errno = system_errno;
     return status;
+  }
+
+  // The system call that just failed: `what` could not be done to `path`.
+  static Status System(const std::string& what, const std::string& path) {
+    const int error = errno;
+    return Io(what + ": " + std::strerror(error), error).In(path);
   }
 
   bool ok() const { return error_ == nullptr; }

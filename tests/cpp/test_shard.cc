@@ -9,6 +9,7 @@
 #include "check.h"
 #include "random_block.h"
 #include "sparselogits/cache_reader.h"
+#include "sparselogits/half.h"
 #include "sparselogits/recover.h"
 #include "sparselogits/shard_writer.h"
 #include "sparselogits/verify.h"
@@ -51,17 +52,12 @@ struct Input {
     token_ids.assign(block.token_ids.begin(), block.token_ids.end());
     counts.assign(block.counts.begin(), block.counts.end());
     for (const uint32_t bits : block.weight_bits)
-      weights.push_back(WeightOf(bits, format.weight_dtype));
+      weights.push_back(WeightFromBits(bits, format.weight_dtype));
     for (const uint32_t entries : block.entries) offsets.push_back(offsets.back() + entries);
     for (int64_t at = 0; at < static_cast<int64_t>(num_positions); at += 50) {
       sequence_ids.push_back(sequence_ids.size() * 3);
       sequence_offsets.push_back(std::min<int64_t>(at + 50, static_cast<int64_t>(num_positions)));
     }
-  }
-  static float WeightOf(uint32_t bits, WeightDtype dtype) {
-    if (dtype == WeightDtype::kBfloat16) return std::bit_cast<float>(bits << 16);
-    if (dtype == WeightDtype::kFloat32) return std::bit_cast<float>(bits);
-    return std::bit_cast<float>(((bits >> 10) + 112) << 23 | (bits & 0x3FF) << 13);
   }
   SequenceInput view() const {
     return {input_ids, sequence_offsets, offsets, token_ids, counts, weights, sequence_ids};
