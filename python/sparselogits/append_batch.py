@@ -1,4 +1,4 @@
-"""What a caller appends, converted and checked as far as Python can without looking at values."""
+"""What a caller appends, as arrays of the dtypes that the core takes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def convert_batch(
     weights: Any,
     sequence_ids: Any,
 ) -> AppendBatch:
-    """Checks kinds and lengths; ranges, order and sums are checked by the core.
+    """Converts and checks kinds; lengths, ranges, order and sums are checked by the core.
 
     `sequence_offsets` None means one sequence, `sequence_ids` None ids from `next_id` on.
 
     Raises:
-        InvalidArgumentError: Names what is wrong, with both numbers where lengths disagree.
+        InvalidArgumentError: Names what is wrong.
     """
     tokens = integer_array("input_ids", input_ids)
     positions = integer_array("offsets", offsets)
@@ -52,13 +52,6 @@ def convert_batch(
         starts = np.array([0, len(tokens)], np.int64)
     else:
         starts = integer_array("sequence_offsets", sequence_offsets)
-    _check_ends("sequence_offsets", starts, "input_ids", len(tokens))
-    if len(positions) != len(tokens) + 1:
-        raise InvalidArgumentError(
-            f"offsets must have one value more than input_ids, "
-            f"got {len(positions)} offsets for {len(tokens)} input_ids"
-        )
-    _check_ends("offsets", positions, "token_ids", len(ids))
     kind, other = ("counts", weights) if value_kind == "counts" else ("weights", counts)
     values = counts if kind == "counts" else weights
     if other is not None or values is None:
@@ -66,11 +59,6 @@ def convert_batch(
         raise InvalidArgumentError(f"this is a {kind} cache: give {kind}, and no {wrong}")
     integers = integer_array("counts", values) if kind == "counts" else None
     floats = weight_array("weights", values) if kind == "weights" else None
-    length = sum(len(array) for array in (integers, floats) if array is not None)
-    if length != len(ids):
-        raise InvalidArgumentError(
-            f"{kind} must be one a token_id, got {length} {kind} for {len(ids)} token_ids"
-        )
     return AppendBatch(
         tokens,
         starts,
@@ -78,7 +66,7 @@ def convert_batch(
         ids,
         integers,
         floats,
-        _sequence_ids(sequence_ids, len(starts) - 1, next_id),
+        _sequence_ids(sequence_ids, max(0, len(starts) - 1), next_id),
     )
 
 
@@ -93,17 +81,6 @@ def one_sequence_id(sequence_id: Any) -> list[int] | None:
     return [integer("sequence_id", sequence_id, 0, MAX_SEQUENCE_ID)]
 
 
-def _check_ends(name: str, offsets: npt.NDArray[np.int64], of: str, length: int) -> None:
-    if not len(offsets):
-        raise InvalidArgumentError(f"{name} must start with 0, got an empty array")
-    if offsets[0] != 0:
-        raise InvalidArgumentError(f"{name} must start with 0, got {offsets[0]}")
-    if offsets[-1] != length:
-        raise InvalidArgumentError(
-            f"{name} must end at the number of {of}, got {offsets[-1]} for {length} {of}"
-        )
-
-
 def _sequence_ids(values: Any, length: int, next_id: int) -> npt.NDArray[np.uint64]:
     if values is None:
         if next_id + length > MAX_SEQUENCE_ID + 1:
@@ -111,9 +88,4 @@ def _sequence_ids(values: Any, length: int, next_id: int) -> npt.NDArray[np.uint
         default: npt.NDArray[np.uint64] = np.arange(length, dtype=np.uint64)
         default += np.uint64(next_id if length else 0)
         return default
-    ids = unsigned_array("sequence_ids", values)
-    if len(ids) != length:
-        raise InvalidArgumentError(
-            f"sequence_ids must be one a sequence, got {len(ids)} for {length} sequences"
-        )
-    return ids
+    return unsigned_array("sequence_ids", values)

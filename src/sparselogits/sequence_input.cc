@@ -30,18 +30,19 @@ std::string Number(size_t value) { return std::to_string(value); }
 Status CheckOffsets(const char* name, std::span<const int64_t> offsets, size_t end,
                     const char* end_name) {
   if (offsets.empty())
-    return Status::InvalidArgument(std::string(name) +
-                                   " is empty; it needs at least one element, 0");
+    return Status::InvalidArgument(std::string(name) + " must start with 0, got an empty array");
   if (offsets[0] != 0)
-    return Status::InvalidArgument(std::string(name) + "[0] is " + Number(offsets[0]) + ", not 0");
+    return Status::InvalidArgument(std::string(name) + " must start with 0, got " +
+                                   Number(offsets[0]));
   for (size_t i = 1; i < offsets.size(); ++i)
     if (offsets[i] < offsets[i - 1])
-      return Status::InvalidArgument(std::string(name) + " decreases from " +
-                                     Number(offsets[i - 1]) + " to " + Number(offsets[i]) +
+      return Status::InvalidArgument(std::string(name) + " must not decrease, got " +
+                                     Number(offsets[i]) + " after " + Number(offsets[i - 1]) +
                                      " at index " + Number(i));
   if (offsets.back() != static_cast<int64_t>(end))
-    return Status::InvalidArgument(std::string(name) + " ends at " + Number(offsets.back()) +
-                                   ", not at the number of " + end_name + ", " + Number(end));
+    return Status::InvalidArgument(std::string(name) + " must end at the number of " + end_name +
+                                   ", got " + Number(offsets.back()) + " for " + Number(end) + " " +
+                                   end_name);
   return Status::Ok();
 }
 
@@ -49,19 +50,22 @@ Status CheckShapes(const SequenceInput& input, const RecordFormat& format) {
   SPARSELOGITS_RETURN_IF_ERROR(CheckOffsets("sequence_offsets", input.sequence_offsets,
                                             input.input_ids.size(), "input_ids"));
   if (input.sequence_ids.size() + 1 != input.sequence_offsets.size())
-    return Status::InvalidArgument(Number(input.sequence_ids.size()) + " sequence_ids for " +
+    return Status::InvalidArgument("sequence_ids must be one a sequence, got " +
+                                   Number(input.sequence_ids.size()) + " for " +
                                    Number(input.sequence_offsets.size() - 1) + " sequences");
   if (input.offsets.size() != input.input_ids.size() + 1)
-    return Status::InvalidArgument("offsets has " + Number(input.offsets.size()) + " elements, " +
-                                   Number(input.input_ids.size()) + " input_ids need " +
-                                   Number(input.input_ids.size() + 1));
+    return Status::InvalidArgument("offsets must have one value more than input_ids, got " +
+                                   Number(input.offsets.size()) + " offsets for " +
+                                   Number(input.input_ids.size()) + " input_ids");
   SPARSELOGITS_RETURN_IF_ERROR(
       CheckOffsets("offsets", input.offsets, input.token_ids.size(), "token_ids"));
   const bool is_counts = format.value_kind == ValueKind::kCounts;
   const size_t values = is_counts ? input.counts.size() : input.weights.size();
-  if (values != input.token_ids.size())
-    return Status::InvalidArgument(Number(values) + (is_counts ? " counts for " : " weights for ") +
-                                   Number(input.token_ids.size()) + " token_ids");
+  if (values != input.token_ids.size()) {
+    const std::string kind = is_counts ? "counts" : "weights";
+    return Status::InvalidArgument(kind + " must be one a token_id, got " + Number(values) + " " +
+                                   kind + " for " + Number(input.token_ids.size()) + " token_ids");
+  }
   return Status::Ok();
 }
 
