@@ -52,6 +52,16 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
   return status;
 }
 
+std::unique_ptr<MappedFile> MappedFile::FromMemory(std::string path, ByteSpan bytes) {
+  std::unique_ptr<MappedFile> file(new MappedFile(std::move(path)));
+  file->size_ = bytes.size();
+  file->copy_.reserve(bytes.size() + kReadPadding);
+  file->copy_.assign(bytes.begin(), bytes.end());
+  file->copy_.resize(bytes.size() + kReadPadding);
+  file->data_ = file->copy_.data();
+  return file;
+}
+
 MappedFile::~MappedFile() {
   if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
 }

@@ -1,4 +1,4 @@
-// A read-only view of a whole file: memory-mapped, or read into memory where mapping fails.
+// A read-only view of a whole file: memory-mapped, or in memory where the file system cannot map.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,8 @@ class MappedFile {
  public:
   // The descriptor is closed again: the mapping outlives it, and forks inherit nothing open.
   static Status Open(const std::string& path, std::unique_ptr<MappedFile>* out);
+  // A file that is in memory already; `path` is for messages.
+  static std::unique_ptr<MappedFile> FromMemory(std::string path, ByteSpan bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

@@ -25,6 +25,8 @@ class ShardReader {
  public:
   static Status Open(const std::string& path, CheckPayload check_payloads,
                      std::unique_ptr<ShardReader>* out);
+  static Status Open(std::unique_ptr<MappedFile> file, CheckPayload check_payloads,
+                     std::unique_ptr<ShardReader>* out);
 
   const std::string& path() const { return file_->path(); }
   ByteSpan bytes() const { return file_->bytes(); }

@@ -67,8 +67,17 @@ Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
 
 Status VerifyShard(const std::string& path, const std::function<void(uint64_t)>& progress,
                    VerifiedShard* verified) {
-  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(path, CheckPayload::kYes, &verified->reader));
+  std::unique_ptr<MappedFile> file;
+  SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
+  return VerifyShard(std::move(file), progress, verified);
+}
+
+Status VerifyShard(std::unique_ptr<MappedFile> file, const std::function<void(uint64_t)>& progress,
+                   VerifiedShard* verified) {
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ShardReader::Open(std::move(file), CheckPayload::kYes, &verified->reader));
   const ShardReader& reader = *verified->reader;
+  const std::string& path = reader.path();
   verified->walker = std::make_unique<ShardWalker>(reader.bytes(), WalkDepth::kRecords);
   SPARSELOGITS_RETURN_IF_ERROR(
       verified->walker->Walk(reader.footer().index_offset, progress).In(path));

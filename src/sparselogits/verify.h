@@ -18,5 +18,7 @@ struct VerifiedShard {
 // Returns the first fault. `progress`, if not empty, is called with the bytes done.
 Status VerifyShard(const std::string& path, const std::function<void(uint64_t)>& progress,
                    VerifiedShard* verified);
+Status VerifyShard(std::unique_ptr<MappedFile> file, const std::function<void(uint64_t)>& progress,
+                   VerifiedShard* verified);
 
 }  // namespace sparselogits
