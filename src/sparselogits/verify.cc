@@ -9,22 +9,25 @@
 namespace sparselogits {
 namespace {
 
-Status CheckUniqueIds(const ShardReader& reader, const std::vector<uint64_t>& ids) {
+// Adds a fault where two sequences have the same id; it concerns the second.
+void CheckUniqueIds(const ShardReader& reader, const std::vector<uint64_t>& ids,
+                    std::vector<ShardFault>* faults) {
   std::vector<uint32_t> order(ids.size());
   std::iota(order.begin(), order.end(), 0u);
-  const auto by_id = [&](uint32_t a, uint32_t b) {
-    return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
-  };
-  std::sort(order.begin(), order.end(), by_id);
-  for (size_t i = 1; i < order.size(); ++i) {
-    if (ids[order[i]] != ids[order[i - 1]]) continue;
-    const ShardIndexView& index = reader.index();
-    return Status::Corruption(std::to_string(ids[order[i]]) + " is the id of sequences " +
-                              std::to_string(order[i - 1]) + " and " + std::to_string(order[i]))
-        .Field("sequence_id")
-        .At(static_cast<int64_t>(index.sequence_frame_offset(index.FindSequenceFrame(order[i]))));
-  }
-  return Status::Ok();
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return ids[a] < ids[b]; });
+  const auto same = [&](uint32_t a, uint32_t b) { return ids[a] == ids[b]; };
+  const auto found = std::adjacent_find(order.begin(), order.end(), same);
+  if (found == order.end()) return;
+  const uint32_t first = found[0], second = found[1];
+  const ShardIndexView& index = reader.index();
+  Status status =
+      Status::Corruption(std::to_string(ids[first]) + " is the id of sequences " +
+                         std::to_string(first) + " and " + std::to_string(second))
+          .Field("sequence_id")
+          .At(static_cast<int64_t>(index.sequence_frame_offset(index.FindSequenceFrame(second))));
+  faults->push_back(
+      {std::move(status).In(reader.path()), second, second + 1, false, {ids[second]}});
 }
 
 Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
@@ -129,8 +132,9 @@ VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault afte
   // What was derived from frames cannot be judged where some are damaged.
   if (!found.faults.empty()) return found;
   Status derived = header.ok() ? CheckDerived(*found.reader, *found.walker) : header;
-  if (derived.ok()) derived = CheckUniqueIds(*found.reader, found.walker->sequence_ids());
   if (!derived.ok()) add(std::move(derived));
+  if (found.faults.empty())
+    CheckUniqueIds(*found.reader, found.walker->sequence_ids(), &found.faults);
   return found;
 }
 
