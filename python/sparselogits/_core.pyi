@@ -58,6 +58,7 @@ class CacheReader:
         rows: list[tuple[str, str, int, int, int, int]],
         config: ShardConfig,
         verify_checksums: bool,
+        max_open_shards: int = 512,
     ) -> None: ...
     @property
     def num_sequences(self) -> int: ...
