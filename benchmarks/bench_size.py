@@ -14,7 +14,7 @@ from typing import Any
 
 from samples import Sample, load_samples
 
-from sparselogits import _core
+from sparselogits.shard_check import verify_shard
 
 _RECORDS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks")
 _PAPER_BYTES_PER_ENTRY = 3
@@ -50,7 +50,7 @@ def measure(sample: Sample, store_tokens: bool) -> dict[str, Any]:
         path = Path(scratch) / "cache"
         sample.write(path, store_tokens=store_tokens)
         nbytes = sum(file.stat().st_size for file in path.iterdir())
-        shards = [_core.verify_shard(str(file))["sections"] for file in path.glob("*.slc")]
+        shards = [verify_shard(file)["sections"] for file in path.glob("*.slc")]
     positions = sample.num_positions
     sections = {name: sum(shard[name] for shard in shards) / 8 / positions for name in shards[0]}
     records = sum(sections[name] for name in _RECORDS)

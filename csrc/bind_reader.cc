@@ -125,22 +125,45 @@ py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
   return bits;
 }
 
-py::dict Verify(const std::string& path, const Progress& progress) {
+py::dict DescribeFault(const ShardFault& fault) {
+  py::dict dict;
+  dict["error"] = MakeException(fault.status);
+  dict["first_sequence"] = fault.first_sequence;
+  dict["last_sequence"] = fault.last_sequence;
+  dict["concerns_all"] = fault.concerns_all;
+  dict["sequence_ids"] = CopyArray<uint64_t>(fault.sequence_ids);
+  return dict;
+}
+
+// What the shard holds; only `faults` where there are any.
+py::dict VerifyShardFile(const std::string& path, bool keep_going, const Progress& progress) {
   VerifiedShard verified;
-  std::function<void(uint64_t)> report;
-  if (progress)
-    report = [&](uint64_t done) {
-      const py::gil_scoped_acquire acquire;
-      progress(done, verified.reader->footer().file_length);
-    };
-  WithoutGil([&] { return VerifyShard(path, report, &verified); });
-  const Footer& footer = verified.reader->footer();
-  const uint64_t index_bytes =
-      footer.file_length - footer.index_offset - kFrameHeaderLength - kFooterLength;
-  py::dict dict = DescribeShard(*verified.reader);
-  dict["sections"] = SectionBits(verified.walker->sections(), index_bytes * 8);
-  dict["metadata_json"] = ToPython(verified.walker->metadata());
-  dict["sequence_ids"] = CopyArray<uint64_t>(verified.walker->sequence_ids());
+  WithoutGil([&] {
+    std::unique_ptr<MappedFile> file;
+    SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
+    ShardWalker::Progress report;
+    if (progress)
+      report = [&progress, total = file->bytes().size()](uint64_t done) {
+        const py::gil_scoped_acquire acquire;
+        progress(done, total);
+      };
+    const AfterFault after = keep_going ? AfterFault::kGoOn : AfterFault::kStop;
+    verified = FindFaults(std::move(file), after, report);
+    return Status::Ok();
+  });
+  py::list faults;
+  for (const ShardFault& fault : verified.faults) faults.append(DescribeFault(fault));
+  py::dict dict;
+  if (verified.faults.empty()) {
+    dict = DescribeShard(*verified.reader);
+    const Footer& footer = verified.reader->footer();
+    const uint64_t index_bytes =
+        footer.file_length - footer.index_offset - kFrameHeaderLength - kFooterLength;
+    dict["sections"] = SectionBits(verified.walker->sections(), index_bytes * 8);
+    dict["metadata_json"] = ToPython(verified.walker->metadata());
+    dict["sequence_ids"] = CopyArray<uint64_t>(verified.walker->sequence_ids());
+  }
+  dict["faults"] = faults;
   return dict;
 }
 
@@ -158,7 +181,8 @@ void BindReader(py::module_& module) {
       .def("read_positions", &ReadPositions, py::arg("positions").noconvert())
       .def("sequence_table", &SequenceTable);
   module.def("read_shard_info", &ReadShardInfo, py::arg("path"));
-  module.def("verify_shard", &Verify, py::arg("path"), py::arg("progress") = py::none());
+  module.def("verify_shard", &VerifyShardFile, py::arg("path"), py::arg("keep_going"),
+             py::arg("progress") = py::none());
 }
 
 }  // namespace sparselogits::python

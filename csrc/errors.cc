@@ -19,7 +19,11 @@ const char* ExceptionName(StatusCode code) {
   return "SparseLogitsError";
 }
 
-py::object MakeException(const py::object& type, const Status& status) {
+}  // namespace
+
+py::object MakeException(const Status& status) {
+  const py::object type =
+      py::module_::import("sparselogits.errors").attr(ExceptionName(status.code()));
   switch (status.code()) {
     case StatusCode::kCorruption:
     case StatusCode::kTruncated:
@@ -38,14 +42,10 @@ py::object MakeException(const py::object& type, const Status& status) {
   }
 }
 
-}  // namespace
-
 void ThrowIfError(const Status& status) {
   if (status.ok()) return;
-  const py::object type =
-      py::module_::import("sparselogits.errors").attr(ExceptionName(status.code()));
-  const py::object exception = MakeException(type, status);
-  PyErr_SetObject(type.ptr(), exception.ptr());
+  const py::object exception = MakeException(status);
+  PyErr_SetObject(py::type::handle_of(exception).ptr(), exception.ptr());
   throw py::error_already_set();
 }
 

@@ -7,6 +7,9 @@
 
 namespace sparselogits::python {
 
+// REQUIRES: the GIL is held, and status is not ok.
+pybind11::object MakeException(const Status& status);
+
 // REQUIRES: the GIL is held. Throws pybind11::error_already_set when status is not ok.
 void ThrowIfError(const Status& status);
 

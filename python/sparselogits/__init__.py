@@ -22,12 +22,13 @@ from sparselogits.errors import (
     UnsupportedError,
     VocabularyMismatchError,
 )
+from sparselogits.fault import Fault
 from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
-from sparselogits.verify import VerifyReport
+from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "CacheWriter",
     "CorruptionError",
     "Draws",
+    "Fault",
     "FingerprintMismatchError",
     "FormatError",
     "InvalidArgumentError",
@@ -60,6 +62,7 @@ __all__ = [
     "open",
     "recover",
     "sample",
+    "verify",
 ]
 
 

@@ -14,7 +14,7 @@ from sparselogits.manifest import shard_path
 from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
 from sparselogits.record_stats import RecordStats
-from sparselogits.verify import verify_shard
+from sparselogits.shard_check import verify_shard
 
 # The message; everything else but the tokens is overhead. LZ4-wrapped blocks hold messages too,
 # whose sections cannot be told apart in the file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,9 +29,12 @@ from sparselogits.sparse import SparseLogits, weights_of_counts
 from sparselogits.verify import VerifyReport, verify_cache
 
 _MAX_INDEX = (1 << 62) - 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def open(path: str | os.PathLike[str], *, verify_checksums: bool = True) -> Cache:
+def open(
+    path: str | os.PathLike[str], *, verify_checksums: bool = True, digest: str | None = None
+) -> Cache:
     """Opens a cache for reading and validates its manifest and all of its shards' structure.
 
     An unfinished cache that has been recovered opens too; its `complete` is False.
@@ -39,13 +43,17 @@ def open(path: str | os.PathLike[str], *, verify_checksums: bool = True) -> Cach
         path: The cache's directory.
         verify_checksums: Whether a block's checksum is compared when it is first read. Bounds are
             checked in any case.
+        digest: `Cache.digest` of the cache that is meant: another one is refused.
 
     Raises:
         CacheIOError: There is no cache, only an unfinished one, or the system refused.
         FormatError: Something there is damaged, foreign or newer; names file, offset and field.
-        InvalidArgumentError: `path` is not a local path.
+        MismatchError: The cache has another digest.
+        InvalidArgumentError: `path` is not a local path, or `digest` not 64 hex digits.
     """
-    return Cache(local_directory(path), boolean("verify_checksums", verify_checksums))
+    if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+        raise InvalidArgumentError(f"digest must be 64 lower-case hex digits, got {digest!r}")
+    return Cache(local_directory(path), boolean("verify_checksums", verify_checksums), digest)
 
 
 class Cache:
@@ -212,18 +220,26 @@ class Cache:
             raise SequenceNotFoundError(f"{self.path} has no sequence_id {sequence_id!r}")
         return index
 
-    def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-        """Reads every byte and checks all that the format promises.
-
-        Args:
-            progress: Called with the bytes done and the bytes to do (each byte counts twice: it
-                is decoded and hashed).
+    def verify(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        keep_going: bool = False,
+        num_threads: int | None = None,
+    ) -> VerifyReport:
+        """Reads every byte and checks all that the format promises: see `sparselogits.verify`.
 
         Raises:
-            FormatError: The first fault; names file, offset, field and reason.
+            FormatError: The first fault; names file, offset, field, reason and sequences.
             MismatchError: The manifest has changed since the cache was opened.
         """
-        return verify_cache(self._directory, self._manifest, progress)
+        return verify_cache(
+            self._directory,
+            self._manifest,
+            keep_going=keep_going,
+            num_threads=num_threads,
+            progress=progress,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Cache, (self._directory, self._verify_checksums, self.digest)

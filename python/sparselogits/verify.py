@@ -1,34 +1,42 @@
-"""Deep verification of a cache: every byte is read, decoded and hashed."""
+"""`verify`: the deep check of a cache: every byte is read, decoded and hashed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sparselogits import _core
-from sparselogits.durable import file_sha256
-from sparselogits.errors import CorruptionError, MismatchError
-from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest, shard_path
-from sparselogits.manifest_parser import shard_metadata
-from sparselogits.shard_set import open_shards
+from sparselogits.checks import boolean, integer
+from sparselogits.directory import list_directory, local_directory
+from sparselogits.errors import CorruptionError, FormatError, MismatchError, SparseLogitsError
+from sparselogits.fault import Fault
+from sparselogits.manifest import MANIFEST_NAME, Manifest, read_manifest
+from sparselogits.shard_check import Progress, ShardCheck, check_digest, check_records
 
-Progress = Callable[[int, int], None]
+OnFault = Callable[[Fault], None]
+
+_MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was read and found to be in order.
+    """What was read, and what was found to be wrong.
 
     Attributes:
-        shards, sequences, positions, entries: What the cache holds.
+        shards, sequences, positions, entries: What the manifest lists.
         bytes: Of all files, the manifest included.
         complete: Whether a writer closed the cache.
+        unlisted: Names of shards in the directory that the manifest does not list: those of a
+            writer at work, or of one that died (`sl.recover`).
+        faults: In the order of the cache. Empty unless `keep_going`: the first one is raised.
     """
 
     shards: int
@@ -37,106 +45,194 @@ class VerifyReport:
     entries: int
     bytes: int
     complete: bool
+    unlisted: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found to be wrong."""
+        return not self.faults
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    keep_going: bool = False,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+    on_fault: OnFault | None = None,
+) -> VerifyReport:
+    """Reads every byte of a cache and checks all that the format promises.
+
+    Shards are memory-mapped and checked frame by frame: memory does not grow with the cache.
+
+    Args:
+        path: The cache's directory.
+        keep_going: List every fault in the report instead of raising the first one.
+        num_threads: Shards checked at a time; default: one for each usable core.
+        progress: Called with the bytes done and the bytes to do, from several threads, one at a
+            time. Each byte counts twice: it is decoded and hashed.
+        on_fault: Called with each fault as soon as it and all before it are known.
+
+    Raises:
+        FormatError: The first fault in the order of the cache; names file, offset, field, reason
+            and the sequences that it concerns. With `keep_going`: of the manifest alone, without
+            which nothing else can be judged.
+        CacheIOError: There is no cache. Without `keep_going` also: a file cannot be read.
+        MismatchError: The manifest was replaced meanwhile.
+        InvalidArgumentError: An argument is wrong.
+    """
+    directory = local_directory(path)
+    return verify_cache(
+        directory,
+        read_manifest(directory),
+        keep_going=keep_going,
+        num_threads=num_threads,
+        progress=progress,
+        on_fault=on_fault,
+    )
 
 
 def verify_cache(
-    directory: Path, manifest: Manifest, progress: Progress | None = None
+    directory: Path,
+    manifest: Manifest,
+    *,
+    keep_going: bool = False,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+    on_fault: OnFault | None = None,
 ) -> VerifyReport:
-    """Checks the manifest, each shard to its last bit, and what must hold across shards.
-
-    Raises:
-        FormatError: The first fault; names file, offset, field and reason.
-        MismatchError: The manifest is no longer the one given.
-        CacheIOError: A file is missing or cannot be read.
-    """
+    """As `verify`, of a cache whose manifest was read before and must still be the same."""
+    keep_going = boolean("keep_going", keep_going)
+    if num_threads is None:
+        num_threads = len(os.sched_getaffinity(0))
+    num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
     if read_manifest(directory).digest != manifest.digest:
         raise MismatchError(f"{directory} has changed since it was opened")
-    open_shards(directory, manifest, verify_checksums=True)
-    total = 2 * sum(row.bytes for row in manifest.shards)
-    done = 0
+    size = sum(row.bytes for row in manifest.shards)
+    faults: list[Fault] = []
     ids: list[npt.NDArray[np.uint64]] = []
-    for row in manifest.shards:
-        ids.append(_verify_shard(shard_path(directory, row.file), row, done, total, progress))
-        done += 2 * row.bytes
-    _refuse_repeated_ids(directory, manifest, ids)
+
+    def take(error: SparseLogitsError, fault: Fault) -> None:
+        if not keep_going:
+            raise error
+        faults.append(fault)
+        if on_fault is not None:
+            on_fault(fault)
+
+    for check in _check_shards(
+        directory, manifest, keep_going, num_threads, _Meter(progress, 2 * size)
+    ):
+        for found in check.faults:
+            take(*found)
+        ids.append(check.sequence_ids)
+    repeated = _repeated_id(directory, manifest, ids)
+    if repeated is not None:
+        take(*repeated)
     return VerifyReport(
         shards=len(manifest.shards),
         sequences=sum(row.sequences for row in manifest.shards),
         positions=sum(row.positions for row in manifest.shards),
         entries=sum(row.entries for row in manifest.shards),
-        bytes=manifest.num_bytes + total // 2,
+        bytes=manifest.num_bytes + size,
         complete=manifest.complete,
+        unlisted=_unlisted(directory, manifest),
+        faults=tuple(faults),
     )
 
 
-def verify_shard(path: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
-    """Checks one finished shard against the format, whatever a manifest says of it.
-
-    Args:
-        path: The shard.
-        progress: Called with the bytes done and the bytes in all.
-
-    Returns:
-        `uuid`, `config`, `bytes`, `sequences`, `positions`, `entries`, `sequence_ids` and
-        `sections`: the bits of each part of the file, which add up to its size.
-
-    Raises:
-        FormatError: The first fault.
-        CacheIOError: The file cannot be read.
-    """
-    found: dict[str, Any] = _core.verify_shard(str(path), progress)
-    shard_metadata(os.fspath(path), found["metadata_json"])
-    return found
+class _Stopped(Exception):
+    """Ends a check whose result nobody waits for any more."""
 
 
-def _verify_shard(
-    path: Path, row: ShardRow, done: int, total: int, progress: Progress | None
-) -> npt.NDArray[np.uint64]:
-    """Checks one shard against the format and its row; returns its sequence ids."""
+class _Meter:
+    """Adds up the progress of checks that run side by side."""
 
-    def decoded(shard_done: int, _shard_total: int) -> None:
-        if progress is not None:
-            progress(done + shard_done, total)
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+        self.stopped = threading.Event()
 
-    def hashed(shard_done: int) -> None:
-        if progress is not None:
-            progress(done + row.bytes + shard_done, total)
+    def part(self) -> Progress:
+        """The progress function of one check."""
+        before = 0
 
-    found = verify_shard(path, decoded)
-    for name in ("uuid", "sequences", "positions", "entries"):
-        if found[name] != getattr(row, name):
-            raise CorruptionError(
-                f"is {found[name]!r}, but {getattr(row, name)!r} in the manifest",
-                str(path),
-                None,
-                name,
-            )
-    sha256 = file_sha256(path, hashed)
-    if sha256 != row.sha256:
-        raise CorruptionError(
-            f"is {sha256}, but {row.sha256} in the manifest", str(path), None, "sha256"
-        )
-    sequence_ids: npt.NDArray[np.uint64] = found["sequence_ids"]
-    return sequence_ids
+        def report(done: int, _total: int) -> None:
+            nonlocal before
+            if self.stopped.is_set():
+                raise _Stopped
+            with self._lock:
+                self._done += done - before
+                before = done
+                if self._progress is not None:
+                    self._progress(self._done, self._total)
+
+        return report
 
 
-def _refuse_repeated_ids(
+def _check_shards(
+    directory: Path, manifest: Manifest, keep_going: bool, num_threads: int, meter: _Meter
+) -> Iterator[ShardCheck]:
+    """The check of each shard, in order. A few are under way while one is waited for."""
+    waiting: deque[tuple[Future[ShardCheck], Future[ShardCheck]]] = deque()
+    first_sequence = 0
+    with ThreadPoolExecutor(num_threads, "sparselogits-verify") as pool:
+        try:
+            for row in manifest.shards:
+                records = partial(
+                    check_records, directory, row, manifest.config, first_sequence, keep_going
+                )
+                digest = partial(check_digest, directory, row, first_sequence)
+                waiting.append(
+                    (pool.submit(records, meter.part()), pool.submit(digest, meter.part()))
+                )
+                first_sequence += row.sequences
+                if len(waiting) > num_threads:
+                    yield _result(*waiting.popleft())
+            while waiting:
+                yield _result(*waiting.popleft())
+        finally:
+            meter.stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(records: Future[ShardCheck], digest: Future[ShardCheck]) -> ShardCheck:
+    # Where a record is damaged, another digest says nothing new.
+    check = records.result()
+    return check if check.faults else ShardCheck(digest.result().faults, check.sequence_ids)
+
+
+def _unlisted(directory: Path, manifest: Manifest) -> tuple[str, ...]:
+    listing = list_directory(directory)
+    listed = {row.file for row in manifest.shards}
+    return tuple(
+        path.name for path in (*listing.sealed, *listing.partials) if path.name not in listed
+    )
+
+
+def _repeated_id(
     directory: Path, manifest: Manifest, ids: list[npt.NDArray[np.uint64]]
-) -> None:
-    if not ids:
-        return
-    everything = np.concatenate(ids)
+) -> tuple[FormatError, Fault] | None:
+    """The fault that the same id is in two shards."""
+    everything = np.concatenate([np.empty(0, np.uint64), *ids])
     order = np.argsort(everything, kind="stable")
     ordered = everything[order]
     repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
     if not len(repeated):
-        return
+        return None
+    place = int(order[repeated[0] + 1])
     ends = np.cumsum([len(part) for part in ids])
-    shard = int(np.searchsorted(ends, order[repeated[0] + 1], side="right"))
-    raise CorruptionError(
-        f"{ordered[repeated[0]]} is in more than one place; the second is in "
-        f"{manifest.shards[shard].file}",
+    shard = int(np.searchsorted(ends, place, side="right"))
+    row = manifest.shards[shard]
+    first = sum(before.sequences for before in manifest.shards[:shard])
+    index = first + place - (int(ends[shard - 1]) if shard else 0)
+    value = int(ordered[repeated[0]])
+    error = CorruptionError(
+        f"{value} is in more than one place; the second is in {row.file}",
         str(directory / MANIFEST_NAME),
         None,
         "sequence_id",
     )
+    return error, Fault.of(error, index, index + 1, (value,))

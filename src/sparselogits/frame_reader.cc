@@ -68,4 +68,12 @@ Status ReadFrame(ByteSpan file, uint64_t file_end, const ShardHeader& shard, uin
   return Status::Ok();
 }
 
+uint64_t FindFrame(ByteSpan file, uint64_t end, const ShardHeader& shard, uint64_t offset,
+                   FrameHeader* frame) {
+  for (; offset < end && end - offset >= kFrameHeaderLength; offset += kFrameAlignment)
+    if (DecodeFrameHeader(file.subspan(offset, kFrameHeaderLength), shard, offset, frame).ok())
+      return offset;
+  return end;
+}
+
 }  // namespace sparselogits

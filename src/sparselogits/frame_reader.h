@@ -24,4 +24,10 @@ enum class CheckPayload : bool { kNo = false, kYes = true };
 Status ReadFrame(ByteSpan file, uint64_t file_end, const ShardHeader& shard, uint64_t offset,
                  CheckPayload check, Frame* frame);
 
+// The offset of the first frame header at or after `offset` (a multiple of 8), wherever it is:
+// `end` where there is none. Its checksum covers the shard's uuid and the place, so chance finds
+// none.
+uint64_t FindFrame(ByteSpan file, uint64_t end, const ShardHeader& shard, uint64_t offset,
+                   FrameHeader* frame);
+
 }  // namespace sparselogits

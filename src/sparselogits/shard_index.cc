@@ -132,4 +132,28 @@ uint32_t ShardIndexView::FindSequenceFrame(uint32_t sequence) const {
                       [this](uint32_t i) { return sequence_frame_start(i); });
 }
 
+std::pair<uint32_t, uint32_t> ShardIndexView::SequencesInFrames(uint64_t first_offset,
+                                                                uint64_t last_offset) const {
+  const auto first_from = [](uint32_t count, uint64_t offset, auto value) {
+    return count == 0 || value(0) >= offset ? 0 : LastNotAbove(0, count, offset - 1, value) + 1;
+  };
+  const auto block_at = [this](uint32_t i) { return block_offset(i); };
+  const auto frame_at = [this](uint32_t i) { return sequence_frame_offset(i); };
+  const auto sequence_at = [this](uint32_t i) { return sequence_start(i); };
+  uint32_t first = num_sequences_, last = 0;
+  const uint32_t block = first_from(num_blocks_, first_offset, block_at);
+  const uint32_t block_end = first_from(num_blocks_, last_offset, block_at);
+  if (block < block_end) {
+    first = LastNotAbove(0, num_sequences_, block_start(block), sequence_at);
+    last = LastNotAbove(0, num_sequences_, block_start(block_end) - 1, sequence_at) + 1;
+  }
+  const uint32_t frame = first_from(num_sequence_frames_, first_offset, frame_at);
+  const uint32_t frame_end = first_from(num_sequence_frames_, last_offset, frame_at);
+  if (frame < frame_end) {
+    first = std::min(first, sequence_frame_start(frame));
+    last = std::max(last, sequence_frame_start(frame_end));
+  }
+  return {std::min(first, last), last};
+}
+
 }  // namespace sparselogits

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "sparselogits/bytes.h"
@@ -21,8 +22,6 @@ class ShardIndex {
   // REQUIRES: the sequences of the frame were added and start at index first_sequence.
   void AddSequenceFrame(uint64_t frame_offset, uint32_t first_sequence);
 
-  uint64_t block_positions() const { return next_block_start_; }
-  uint64_t sequence_positions() const { return sequence_starts_.back(); }
   uint64_t num_sequences() const { return sequence_starts_.size() - 1; }
   bool operator==(const ShardIndex&) const = default;
 
@@ -61,6 +60,10 @@ class ShardIndexView {
   uint32_t FindBlock(uint64_t position, int block_log2) const;
   // The SEQS frame that holds a sequence. REQUIRES: sequence < num_sequences().
   uint32_t FindSequenceFrame(uint32_t sequence) const;
+  // The sequences with data in frames of the file that start at first_offset .. last_offset - 1:
+  // the first of them and the one after the last; equal where there are none.
+  std::pair<uint32_t, uint32_t> SequencesInFrames(uint64_t first_offset,
+                                                  uint64_t last_offset) const;
 
  private:
   static uint32_t At(const uint8_t* array, uint32_t i) { return Load32(array + size_t{4} * i); }

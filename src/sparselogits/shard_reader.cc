@@ -12,7 +12,7 @@ Status ShardReader::Open(const std::string& path, CheckPayload check_payloads,
   return Open(std::move(file), check_payloads, out);
 }
 
-Status ShardReader::Open(std::unique_ptr<MappedFile> file, CheckPayload check_payloads,
+Status ShardReader::Open(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads,
                          std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<ShardReader> reader(new ShardReader(std::move(file), check_payloads));
   SPARSELOGITS_RETURN_IF_ERROR(reader->Validate().In(reader->path()));

@@ -25,7 +25,7 @@ class ShardReader {
  public:
   static Status Open(const std::string& path, CheckPayload check_payloads,
                      std::unique_ptr<ShardReader>* out);
-  static Status Open(std::unique_ptr<MappedFile> file, CheckPayload check_payloads,
+  static Status Open(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads,
                      std::unique_ptr<ShardReader>* out);
 
   const std::string& path() const { return file_->path(); }
@@ -43,13 +43,13 @@ class ShardReader {
   Status ReadSequenceTable(SequenceInfo* out) const;
 
  private:
-  explicit ShardReader(std::unique_ptr<MappedFile> file, CheckPayload check_payloads)
+  explicit ShardReader(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads)
       : file_(std::move(file)), check_payloads_(check_payloads) {}
   Status Validate();
   Status BlockContent(uint32_t block, ByteSpan* content,
                       std::shared_ptr<const Frame>* holder) const;
 
-  std::unique_ptr<MappedFile> file_;
+  std::shared_ptr<const MappedFile> file_;
   CheckPayload check_payloads_;
   ShardHeader header_;
   Footer footer_;

@@ -1,5 +1,6 @@
 #include "sparselogits/shard_walker.h"
 
+#include <algorithm>
 #include <string>
 
 #include "sparselogits/crc32c.h"
@@ -10,7 +11,7 @@ namespace sparselogits {
 
 ShardWalker::ShardWalker(ByteSpan file, WalkDepth depth) : file_(file), depth_(depth) {}
 
-Status ShardWalker::Walk(uint64_t end, const std::function<void(uint64_t)>& progress) {
+Status ShardWalker::Walk(uint64_t end, const Progress& progress, const OnFault& on_fault) {
   if (file_.size() < kHeaderLength)
     return Status::Truncated("the file has " + std::to_string(file_.size()) +
                              " bytes, fewer than a header")
@@ -20,15 +21,15 @@ Status ShardWalker::Walk(uint64_t end, const std::function<void(uint64_t)>& prog
   codec_ = MakeCodec(header_.config.codec, header_.config.format);
   for (uint64_t offset = kHeaderLength; offset < end;) {
     Frame frame;
-    SPARSELOGITS_RETURN_IF_ERROR(
-        ReadFrame(file_, end, header_, offset, CheckPayload::kYes, &frame));
-    const bool wrapped = frame.header.wrapping != Wrapping::kNone;
-    Status status = Take(frame);
-    if (!status.ok()) {
-      if (status.offset() < 0) return std::move(status).At(static_cast<int64_t>(offset));
-      // Offsets inside an LZ4 block have no place in the file: the frame has.
-      return std::move(status).Shift(wrapped ? static_cast<int64_t>(offset) - status.offset()
-                                             : static_cast<int64_t>(offset + kFrameHeaderLength));
+    Status fault = TakeFrameAt(offset, end, &frame);
+    if (!fault.ok()) {
+      if (!on_fault) return fault;
+      const uint64_t next = NextFrame(offset, end);
+      if (!on_fault(offset, next, std::move(fault))) return Status::Ok();
+      group_is_damaged_ = true;
+      seen_metadata_ = true;
+      offset = next;
+      continue;
     }
     offset += frame.header.frame_length();
     if (frame.header.type == FrameType::kCommit) {
@@ -37,6 +38,25 @@ Status ShardWalker::Walk(uint64_t end, const std::function<void(uint64_t)>& prog
     }
   }
   return Status::Ok();
+}
+
+Status ShardWalker::TakeFrameAt(uint64_t offset, uint64_t end, Frame* frame) {
+  SPARSELOGITS_RETURN_IF_ERROR(ReadFrame(file_, end, header_, offset, CheckPayload::kYes, frame));
+  Status status = Take(*frame);
+  if (status.ok()) return status;
+  if (status.offset() < 0) return std::move(status).At(static_cast<int64_t>(offset));
+  // Offsets inside an LZ4 block have no place in the file: the frame has.
+  const bool wrapped = frame->header.wrapping != Wrapping::kNone;
+  return std::move(status).Shift(wrapped ? static_cast<int64_t>(offset) - status.offset()
+                                         : static_cast<int64_t>(offset + kFrameHeaderLength));
+}
+
+// Where the walk goes on behind a fault: after the frame, if its header can be trusted, else at the
+// next place that holds a frame header.
+uint64_t ShardWalker::NextFrame(uint64_t offset, uint64_t end) const {
+  FrameHeader frame;
+  const uint64_t found = FindFrame(file_, end, header_, offset, &frame);
+  return found == offset ? std::min(end, offset + frame.frame_length()) : found;
 }
 
 Status ShardWalker::Take(const Frame& frame) {
@@ -89,7 +109,7 @@ Status ShardWalker::TakeBlock(const Frame& frame) {
   index_.AddBlock(frame.offset, positions);
   totals_.num_positions += positions;
   totals_.num_entries += frame.header.num_entries;
-  if (depth_ != WalkDepth::kRecords || !header_.config.format.store_tokens) return Status::Ok();
+  if (!ChecksFingerprints()) return Status::Ok();
   std::vector<int32_t> tokens(positions);
   SPARSELOGITS_RETURN_IF_ERROR(
       codec_->DecodeTokens(frame.content, positions, 0, positions, tokens.data()));
@@ -108,12 +128,12 @@ Status ShardWalker::TakeSequences(const Frame& frame) {
   for (size_t i = 0; i < n; ++i) {
     const uint64_t id = Load64(ids + 8 * i);
     const uint32_t length = Load32(lengths + 4 * i);
-    if (index_.sequence_positions() + length > totals_.num_positions)
+    if (!group_is_damaged_ && sequence_positions_ + length > totals_.num_positions)
       return Status::Corruption("sequence_id " + std::to_string(id) +
                                 " is longer than the positions that are stored")
           .Field("length")
           .At(static_cast<int64_t>(16 * n + 4 * i));
-    if (depth_ == WalkDepth::kRecords && header_.config.format.store_tokens) {
+    if (ChecksFingerprints()) {
       const uint64_t found = FingerprintTokens(std::span(tokens_).subspan(token, length));
       if (found != Load64(fingerprints + 8 * i))
         return Status::Corruption("the stored tokens of sequence_id " + std::to_string(id) +
@@ -123,6 +143,7 @@ Status ShardWalker::TakeSequences(const Frame& frame) {
       token += length;
     }
     index_.AddSequence(length);
+    sequence_positions_ += length;
     sequence_ids_.push_back(id);
   }
   tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(token));
@@ -135,18 +156,21 @@ Status ShardWalker::TakeCommit(const Frame& frame) {
   Totals stated;
   uint32_t chain = 0;
   SPARSELOGITS_RETURN_IF_ERROR(DecodeCommit(frame.content, &stated, &chain));
+  if (group_is_damaged_) {
+    ResumeAfter(frame, stated, chain);
+    return Status::Ok();
+  }
   if (chain != commit_chain_)
     return Status::Corruption(
                "the chain does not match: a frame before this commit is missing, "
                "repeated or out of place")
         .Field("chain")
         .At(24);
-  if (stated.num_positions != totals_.num_positions ||
-      stated.num_positions != index_.sequence_positions())
+  if (stated.num_positions != totals_.num_positions || stated.num_positions != sequence_positions_)
     return Status::Corruption("the commit states " + std::to_string(stated.num_positions) +
                               " positions, the blocks hold " +
                               std::to_string(totals_.num_positions) + ", the sequences " +
-                              std::to_string(index_.sequence_positions()))
+                              std::to_string(sequence_positions_))
         .Field("num_positions")
         .At(0);
   if (stated.num_sequences != totals_.num_sequences)
@@ -161,6 +185,18 @@ Status ShardWalker::TakeCommit(const Frame& frame) {
         .Field("num_entries")
         .At(16);
   return Status::Ok();
+}
+
+// A commit states all that is needed to trust the groups after it again.
+void ShardWalker::ResumeAfter(const Frame& commit, const Totals& stated, uint32_t chain) {
+  uint8_t stored_crc[4];
+  Store32(stored_crc, commit.header.frame_crc);
+  totals_ = stated;
+  sequence_positions_ = stated.num_positions;
+  chain_ = ExtendCrc32c(chain, stored_crc, sizeof(stored_crc));
+  commit_chain_ = chain;
+  tokens_.clear();
+  group_is_damaged_ = false;
 }
 
 }  // namespace sparselogits

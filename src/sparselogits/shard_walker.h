@@ -1,5 +1,6 @@
 // Walks the frames of a shard from its header on, checking everything that they say about each
-// other: the common ground of recovery and verification.
+// other: the common ground of recovery and verification. It stops at the first fault, or is told of
+// each one and goes on behind it.
 #pragma once
 
 #include <functional>
@@ -31,11 +32,17 @@ struct FrameSections {
 
 class ShardWalker {
  public:
+  using Progress = std::function<void(uint64_t bytes_done)>;
+  // The fault of the frame at `offset`; the walk would go on at `next`. Returns whether to go on.
+  using OnFault = std::function<bool(uint64_t offset, uint64_t next, Status fault)>;
+
   ShardWalker(ByteSpan file, WalkDepth depth);
 
-  // Reads the header, then frames until `end` (a byte offset). Returns the first fault.
-  // `progress`, if not empty, is called with the bytes done after each commit.
-  Status Walk(uint64_t end, const std::function<void(uint64_t)>& progress = {});
+  // Reads the header, then frames until `end` (a byte offset). Returns the first fault; where
+  // `on_fault` is given it gets the faults of frames, and only that of the header is returned.
+  // A frame that cannot be trusted makes its commit group useless as a witness: what would merely
+  // follow from the loss is not reported. `progress`, if not empty, is called after each commit.
+  Status Walk(uint64_t end, const Progress& progress = {}, const OnFault& on_fault = {});
 
   const ShardHeader& header() const { return header_; }
   const ShardIndex& index() const { return index_; }
@@ -47,10 +54,17 @@ class ShardWalker {
   const FrameSections& sections() const { return sections_; }
 
  private:
+  Status TakeFrameAt(uint64_t offset, uint64_t end, Frame* frame);
+  uint64_t NextFrame(uint64_t offset, uint64_t end) const;
   Status Take(const Frame& frame);
   Status TakeBlock(const Frame& frame);
   Status TakeSequences(const Frame& frame);
   Status TakeCommit(const Frame& frame);
+  void ResumeAfter(const Frame& commit, const Totals& stated, uint32_t chain);
+  bool ChecksFingerprints() const {
+    return depth_ == WalkDepth::kRecords && header_.config.format.store_tokens &&
+           !group_is_damaged_;
+  }
 
   ByteSpan file_;
   WalkDepth depth_;
@@ -58,6 +72,8 @@ class ShardWalker {
   std::unique_ptr<BlockCodec> codec_;
   ShardIndex index_;
   Totals totals_;
+  uint64_t sequence_positions_ = 0;  // of the sequences walked so far
+  bool group_is_damaged_ = false;    // since the last commit
   uint32_t chain_ = 0, commit_chain_ = 0;
   uint64_t committed_end_ = 0;
   Bytes metadata_;

@@ -3,27 +3,31 @@
 #include <algorithm>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace sparselogits {
 namespace {
 
-Status CheckUniqueIds(const ShardReader& reader, const std::vector<uint64_t>& ids) {
+// Adds a fault where two sequences have the same id; it concerns the second.
+void CheckUniqueIds(const ShardReader& reader, const std::vector<uint64_t>& ids,
+                    std::vector<ShardFault>* faults) {
   std::vector<uint32_t> order(ids.size());
   std::iota(order.begin(), order.end(), 0u);
-  const auto by_id = [&](uint32_t a, uint32_t b) {
-    return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
-  };
-  std::sort(order.begin(), order.end(), by_id);
-  for (size_t i = 1; i < order.size(); ++i) {
-    if (ids[order[i]] != ids[order[i - 1]]) continue;
-    const ShardIndexView& index = reader.index();
-    return Status::Corruption(std::to_string(ids[order[i]]) + " is the id of sequences " +
-                              std::to_string(order[i - 1]) + " and " + std::to_string(order[i]))
-        .Field("sequence_id")
-        .At(static_cast<int64_t>(index.sequence_frame_offset(index.FindSequenceFrame(order[i]))));
-  }
-  return Status::Ok();
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return ids[a] < ids[b]; });
+  const auto same = [&](uint32_t a, uint32_t b) { return ids[a] == ids[b]; };
+  const auto found = std::adjacent_find(order.begin(), order.end(), same);
+  if (found == order.end()) return;
+  const uint32_t first = found[0], second = found[1];
+  const ShardIndexView& index = reader.index();
+  Status status =
+      Status::Corruption(std::to_string(ids[first]) + " is the id of sequences " +
+                         std::to_string(first) + " and " + std::to_string(second))
+          .Field("sequence_id")
+          .At(static_cast<int64_t>(index.sequence_frame_offset(index.FindSequenceFrame(second))));
+  faults->push_back(
+      {std::move(status).In(reader.path()), second, second + 1, false, {ids[second]}});
 }
 
 Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
@@ -63,26 +67,88 @@ Status CheckDerived(const ShardReader& reader, const ShardWalker& walker) {
   return Status::Ok();
 }
 
+// The end of the data: the offset of the INDX frame, found without the footer.
+uint64_t FindIndex(ByteSpan file) {
+  ShardHeader header;
+  FrameHeader frame;
+  if (file.size() < kHeaderLength || !DecodeHeader(file, &header).ok()) return file.size();
+  uint64_t offset = kHeaderLength;
+  while ((offset = FindFrame(file, file.size(), header, offset, &frame)) < file.size() &&
+         frame.type != FrameType::kIndex)
+    offset += frame.frame_length();
+  return std::min<uint64_t>(offset, file.size());
+}
+
+// The ids of the sequences that a fault concerns; none of them where one cannot be read.
+std::vector<uint64_t> ReadIds(const ShardReader& reader, uint32_t first, uint32_t last) {
+  std::vector<uint64_t> ids;
+  const ShardIndexView& index = reader.index();
+  while (first < last) {
+    const uint32_t number = index.FindSequenceFrame(first);
+    const uint32_t start = index.sequence_frame_start(number);
+    const uint32_t end = index.sequence_frame_start(number + 1);
+    Frame frame;
+    const Status status =
+        ReadFrame(reader.bytes(), reader.footer().index_offset, reader.header(),
+                  index.sequence_frame_offset(number), CheckPayload::kYes, &frame);
+    if (!status.ok() || frame.header.type != FrameType::kSequences ||
+        frame.header.num_items != end - start)
+      return {};
+    for (; first < std::min(last, end); ++first)
+      ids.push_back(Load64(frame.content.data() + size_t{8} * (first - start)));
+  }
+  return ids;
+}
+
 }  // namespace
 
-Status VerifyShard(const std::string& path, const std::function<void(uint64_t)>& progress,
+VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault after,
+                         const ShardWalker::Progress& progress) {
+  VerifiedShard found;
+  const std::string& path = file->path();
+  const ByteSpan bytes = file->bytes();
+  found.file = file;
+  const auto add = [&](Status status) -> ShardFault& {
+    return found.faults.emplace_back(ShardFault{std::move(status).In(path), 0, 0, false, {}});
+  };
+  Status opened = ShardReader::Open(file, CheckPayload::kYes, &found.reader);
+  if (!opened.ok()) {
+    add(std::move(opened)).concerns_all = true;
+    if (after == AfterFault::kStop) return found;
+  }
+  const auto on_fault = [&](uint64_t offset, uint64_t next, Status status) {
+    ShardFault& fault = add(std::move(status));
+    if (found.reader != nullptr) {
+      std::tie(fault.first_sequence, fault.last_sequence) =
+          found.reader->index().SequencesInFrames(offset, next);
+      fault.sequence_ids = ReadIds(*found.reader, fault.first_sequence, fault.last_sequence);
+    }
+    return after == AfterFault::kGoOn;
+  };
+  const uint64_t end =
+      found.reader != nullptr ? found.reader->footer().index_offset : FindIndex(bytes);
+  found.walker = std::make_unique<ShardWalker>(bytes, WalkDepth::kRecords);
+  const Status header = found.walker->Walk(end, progress, on_fault);
+  // What was derived from frames cannot be judged where some are damaged.
+  if (!found.faults.empty()) return found;
+  Status derived = header.ok() ? CheckDerived(*found.reader, *found.walker) : header;
+  if (!derived.ok()) add(std::move(derived));
+  if (found.faults.empty())
+    CheckUniqueIds(*found.reader, found.walker->sequence_ids(), &found.faults);
+  return found;
+}
+
+Status VerifyShard(std::shared_ptr<const MappedFile> file, const ShardWalker::Progress& progress,
+                   VerifiedShard* verified) {
+  *verified = FindFaults(std::move(file), AfterFault::kStop, progress);
+  return verified->faults.empty() ? Status::Ok() : verified->faults.front().status;
+}
+
+Status VerifyShard(const std::string& path, const ShardWalker::Progress& progress,
                    VerifiedShard* verified) {
   std::unique_ptr<MappedFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
   return VerifyShard(std::move(file), progress, verified);
-}
-
-Status VerifyShard(std::unique_ptr<MappedFile> file, const std::function<void(uint64_t)>& progress,
-                   VerifiedShard* verified) {
-  SPARSELOGITS_RETURN_IF_ERROR(
-      ShardReader::Open(std::move(file), CheckPayload::kYes, &verified->reader));
-  const ShardReader& reader = *verified->reader;
-  const std::string& path = reader.path();
-  verified->walker = std::make_unique<ShardWalker>(reader.bytes(), WalkDepth::kRecords);
-  SPARSELOGITS_RETURN_IF_ERROR(
-      verified->walker->Walk(reader.footer().index_offset, progress).In(path));
-  SPARSELOGITS_RETURN_IF_ERROR(CheckDerived(reader, *verified->walker).In(path));
-  return CheckUniqueIds(reader, verified->walker->sequence_ids()).In(path);
 }
 
 }  // namespace sparselogits

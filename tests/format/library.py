@@ -13,7 +13,7 @@ import numpy as np
 from reference_decoder import ALIGNMENT, Shard, shard_config
 
 import sparselogits as sl
-from sparselogits.verify import verify_shard
+from sparselogits.shard_check import verify_shard
 
 # The reference decoder calls all of a block's records one field; the library says which part.
 RECORD_FIELDS = {"records", "counts", "entry_numbers", "ids", "weights", "stretch_padding"}

@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if as_json:
             print_json(report)
         else:
-            getattr(args, "show", print_report)(report)
+            args.show(report)
         sys.stdout.flush()
+        return int(args.status(report))
     except SystemExit as done:  # --help and --version
         return OK if done.code is None else USAGE if isinstance(done.code, str) else done.code
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
@@ -63,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         report_failure(error, as_json=as_json)
         return exit_code(error)
-    return OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
             name, parents=[shared], help=text, description=text, allow_abbrev=False
         )
         verb.add_arguments(added)
-        added.set_defaults(run=verb.run, **({"show": verb.show} if hasattr(verb, "show") else {}))
+        added.set_defaults(
+            run=verb.run,
+            show=getattr(verb, "show", print_report),
+            status=getattr(verb, "status", lambda _report: OK),
+        )
     return parser
 
 
