@@ -19,7 +19,7 @@ namespace py = pybind11;
 namespace sparselogits::python {
 namespace {
 
-// Owns a core writer until it is finished or abandoned.
+// Owns a core writer until it is finished or abandoned. The child of a fork owns none.
 class Writer {
  public:
   Writer(const std::string& path, const ShardConfig& config, const std::string& metadata) {
@@ -30,6 +30,7 @@ class Writer {
     header.incompatible_features = CurrentLz4() != nullptr ? kFeatureLz4Frames : 0;
     WithoutGil([&] { return ShardWriter::Create(path, header, View(metadata), &writer_); });
   }
+  ~Writer() { Abandon(); }
 
   ShardWriter& get() const {
     if (writer_ == nullptr)
@@ -47,7 +48,11 @@ class Writer {
     Run([&](ShardWriter& writer) { return writer.Finish(path); });
     writer_.reset();
   }
-  void Abandon() { writer_.reset(); }
+  void Abandon() {
+    if (writer_ != nullptr && writer_->is_inherited())
+      (void)writer_.release();  // left as it is, whatever another thread was doing to it
+    writer_.reset();
+  }
 
  private:
   std::unique_ptr<ShardWriter> writer_;
