@@ -99,6 +99,12 @@ void BindWriter(py::module_& module) {
            py::arg("sequence_offsets").noconvert(), py::arg("offsets").noconvert(),
            py::arg("token_ids").noconvert(), py::arg("counts").noconvert(),
            py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert())
+      .def(
+          "has_room",
+          [](const Writer& w, uint64_t positions, uint64_t sequences, uint64_t entries) {
+            return w.get().HasRoom(positions, sequences, entries);
+          },
+          py::arg("positions"), py::arg("sequences"), py::arg("entries"))
       .def("commit",
            [](Writer& writer) { writer.Run([](ShardWriter& shard) { return shard.Commit(); }); })
       .def("finish", &Writer::Finish, py::arg("final_path"))

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from sparselogits import _core
 from sparselogits.errors import CorruptionError, UnsupportedError
 from sparselogits.limits import (
-    MAX_ENTRIES_PER_RECORD,
     MAX_MANIFEST_BYTES,
     MAX_METADATA_BYTES,
     MAX_SHARD_BYTES,
+    MAX_SHARD_ENTRIES,
     MAX_SHARD_POSITIONS,
     MAX_SHARD_SEQUENCES,
     MAX_SHARDS,
@@ -24,7 +24,7 @@ _ROW_LIMITS = {
     "bytes": MAX_SHARD_BYTES,
     "sequences": MAX_SHARD_SEQUENCES,
     "positions": MAX_SHARD_POSITIONS,
-    "entries": MAX_SHARD_POSITIONS * MAX_ENTRIES_PER_RECORD,
+    "entries": MAX_SHARD_ENTRIES,
 }
 # The META frame follows the header of a shard.
 _META_OFFSET = _core.format_constants()["header_length"]

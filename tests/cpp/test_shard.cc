@@ -1,7 +1,4 @@
 // Shards on disk: write, read, commit, recover, and what a flipped bit or a cut does.
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -13,27 +10,15 @@
 #include "sparselogits/recover.h"
 #include "sparselogits/shard_writer.h"
 #include "sparselogits/verify.h"
+#include "temporary_directory.h"
 
 using namespace sparselogits;
 using sparselogits::testing::AllFormats;
 using sparselogits::testing::RandomBlock;
+using sparselogits::testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 namespace {
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (fs::temp_directory_path() / "sparselogits-XXXXXX").string();
-    CHECK(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  std::string operator/(const char* name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 ShardHeader MakeHeader(const RecordFormat& format) {
   ShardHeader header;
