@@ -68,6 +68,7 @@ class ShardSeries:
             batch.counts,
             batch.weights,
             batch.sequence_ids,
+            batch.fingerprints,
         )
 
     def settle(self) -> None:
