@@ -166,10 +166,7 @@ TEST(readers_beside_a_writer_see_whole_shards_or_none) {
   };
   RunThreads(4, [&](int i) {
     if (i > 0) return read();
-    struct Done {
-      ~Done() { flag = true; }
-      std::atomic<bool>& flag;
-    } at_the_end{done};
+    const AtTheEnd at_the_end{done};
     write();
   });
   std::unique_ptr<CacheReader> reader;

@@ -2,10 +2,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
 #include <fstream>
 #include <random>
 
@@ -19,6 +19,14 @@ using namespace sparselogits;
 using namespace sparselogits::testing;
 
 namespace {
+
+// AddressSanitizer's allocator hangs in a child that was forked while another thread allocated
+// (of GCC 12; ThreadSanitizer's does not): there the parent has one thread.
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kReadingThreads = 0;
+#else
+constexpr int kReadingThreads = 2;
+#endif
 
 // Forks; the child does its work and ends. One that hangs is ended by SIGALRM.
 template <typename Work>
@@ -73,6 +81,16 @@ std::string Content(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// Whether a descriptor is of a file whose path begins like this. Allocates nothing.
+bool IsOpenIn(const std::string& prefix, int descriptor) {
+  std::array<char, 32> link;
+  std::array<char, 4096> target;
+  std::snprintf(link.data(), link.size(), "/proc/self/fd/%d", descriptor);
+  const ssize_t length = readlink(link.data(), target.data(), target.size());
+  return length >= static_cast<ssize_t>(prefix.size()) &&
+         std::equal(prefix.begin(), prefix.end(), target.begin());
+}
+
 }  // namespace
 
 TEST(a_child_reads_on_whatever_other_threads_were_doing) {
@@ -81,15 +99,17 @@ TEST(a_child_reads_on_whatever_other_threads_were_doing) {
     for (const size_t max_open : {kMaxOpenShards, size_t{1}}) {
       const std::unique_ptr<CacheReader> reader = cache.Open(max_open);
       std::atomic<bool> done = false;
-      RunThreads(3, [&](int i) {
+      RunThreads(1 + kReadingThreads, [&](int i) {
+        if (i == 0) {
+          const AtTheEnd at_the_end{done};
+          for (int child = 0; child < 25; ++child)
+            CheckEndsWell(Fork([&] { CheckAll(cache.content, *reader, 100); }));
+        }
         std::mt19937 random(static_cast<uint32_t>(i));
-        while (i > 0 && !done) {
+        while (!done) {
           const std::array sequences{static_cast<int64_t>(random() % reader->num_sequences())};
           CheckSequences(cache.content, *reader, sequences);
         }
-        for (int child = 0; i == 0 && child < 25; ++child)
-          CheckEndsWell(Fork([&] { CheckAll(cache.content, *reader, 100); }));
-        if (i == 0) done = true;
       });
     }
   }
@@ -158,25 +178,22 @@ TEST(a_writer_writes_on_while_another_thread_forks) {
   constexpr int kShards = 40;
   const TemporaryDirectory directory;
   const KnownSequences content(0, kShards, 1);
+  const std::string prefix = directory / "";
   std::vector<ShardRow> rows;
   std::atomic<bool> done = false;
   RunThreads(2, [&](int i) {
     if (i == 0) {
+      const AtTheEnd at_the_end{done};
       for (size_t shard = 0; shard < kShards; ++shard) {
         const std::string path = directory / std::to_string(shard).c_str();
         const auto writer = CreateShard(path + ".partial", shard, 1);
         CHECK_OK(writer->Append(KnownSequences(static_cast<int64_t>(shard), 1, 1).view()));
         rows.push_back(FinishShard(writer.get(), path));
       }
-      done = true;
     }
-    while (i == 1 && !done)
+    while (!done)
       CheckEndsWell(Fork([&] {
-        const std::filesystem::directory_iterator open_files("/proc/self/fd");
-        for (const auto& file : open_files) {
-          std::error_code gone;  // the iterator's own descriptor
-          CHECK(read_symlink(file, gone).string().find(directory / "") == std::string::npos);
-        }
+        for (int file = 0; file < 64; ++file) CHECK(!IsOpenIn(prefix, file));
       }));
   });
   std::unique_ptr<CacheReader> reader;

@@ -9,6 +9,12 @@
 
 namespace sparselogits::testing {
 
+// Set when it goes out of scope, by a failure too: for threads that work until another one is done.
+struct AtTheEnd {
+  ~AtTheEnd() { flag = true; }
+  std::atomic<bool>& flag;
+};
+
 // Calls work(0) ... work(count - 1) in a thread each, all at the same moment, and throws what the
 // first one that failed has thrown.
 template <typename Work>
