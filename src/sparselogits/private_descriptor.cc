@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,7 +37,9 @@ bool PrivateDescriptor::Open(const char* path, int flags, mode_t mode) {
   }
   const std::lock_guard lock(mutex);
   OpenOnes().insert(this);
-  descriptor_ = open(path, flags | O_CLOEXEC, mode);
+  do {
+    descriptor_ = open(path, flags | O_CLOEXEC, mode);
+  } while (descriptor_ < 0 && errno == EINTR);
   if (descriptor_ < 0) OpenOnes().erase(this);
   return descriptor_ >= 0;
 }
@@ -45,6 +48,7 @@ void PrivateDescriptor::Close() {
   if (descriptor_ < 0) return;
   const std::lock_guard lock(mutex);
   OpenOnes().erase(this);
+  flock(descriptor_, LOCK_UN);  // at once, even if a child has just been forked and not yet run
   close(descriptor_);
   descriptor_ = -1;
 }
