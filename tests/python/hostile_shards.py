@@ -59,15 +59,15 @@ def zeros(length: int) -> dict[str, Any]:
     return {"wrap": packed, "content_length": length}
 
 
-def many_blocks(count: int) -> bytes:
-    """One sequence over blocks of a few bytes that claim 65,536 positions each."""
-    encoder = ShardEncoder({}, store_tokens=0, **LARGEST_BLOCK)
+def many_blocks(count: int, store_tokens: int) -> bytes:
+    """One sequence over blocks of a few bytes that claim 65,536 positions and 2^22 entries each."""
+    encoder = ShardEncoder({}, store_tokens=store_tokens, **LARGEST_BLOCK)
     for _ in range(count):
         encoder.blocks.append((len(encoder.out), encoder.positions))
         # Room for the directory, and one byte of records.
-        encoder.frame("BLCK", bytes(4 + 2 * 1023 + 1), num_items=65536, num_entries=65536)
+        encoder.frame("BLCK", bytes(4 + 2 * 1023 + 1), num_items=65536, num_entries=2**22)
         encoder.positions += 65536
-        encoder.entries += 65536
+        encoder.entries += 2**22
     encoder.sequences([(5, 1, encoder.positions)])
     encoder.commit()
     return encoder.finish()
@@ -186,7 +186,8 @@ SHARDS: dict[str, tuple[bytes, str]] = {
         ),
         "entry_numbers|records",
     ),
-    "2^24 positions in 600 KB": (many_blocks(256), "directory|records|counts"),
+    "2^25 positions and 2^31 entries in 1 MB": (many_blocks(512, 0), "directory|records|counts"),
+    "2^25 positions with tokens in 1 MB": (many_blocks(512, 1), "content_length"),
 }
 
 assert DEFAULTS["vocab_size"] == 49152, "TOKEN has 16 bits"
