@@ -24,12 +24,15 @@ using Progress = std::function<void(uint64_t, uint64_t)>;
 CheckPayload Check(bool verify) { return verify ? CheckPayload::kYes : CheckPayload::kNo; }
 
 std::unique_ptr<CacheReader> OpenCache(const std::vector<RowTuple>& tuples,
-                                       const ShardConfig& config, bool verify_checksums) {
+                                       const ShardConfig& config, bool verify_checksums,
+                                       size_t max_open_shards) {
   std::vector<ShardRow> rows;
   for (const auto& [path, uuid, bytes, sequences, positions, entries] : tuples)
     rows.push_back({path, UuidFromHex(uuid), bytes, {positions, sequences, entries}});
   std::unique_ptr<CacheReader> reader;
-  WithoutGil([&] { return CacheReader::Open(rows, config, Check(verify_checksums), &reader); });
+  WithoutGil([&] {
+    return CacheReader::Open(rows, config, Check(verify_checksums), &reader, max_open_shards);
+  });
   return reader;
 }
 
@@ -168,7 +171,8 @@ py::dict VerifyShardFile(const std::string& path, bool keep_going, const Progres
 
 void BindReader(py::module_& module) {
   py::class_<CacheReader>(module, "CacheReader")
-      .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("verify_checksums"))
+      .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("verify_checksums"),
+           py::arg("max_open_shards") = kMaxOpenShards)
       .def_property_readonly("num_sequences", &CacheReader::num_sequences)
       .def_property_readonly("num_positions", &CacheReader::num_positions)
       .def_property_readonly("num_entries", &CacheReader::num_entries)

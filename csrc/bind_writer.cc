@@ -19,7 +19,7 @@ namespace py = pybind11;
 namespace sparselogits::python {
 namespace {
 
-// Owns a core writer until it is finished or abandoned.
+// Owns a core writer until it is finished or abandoned. The child of a fork owns none.
 class Writer {
  public:
   Writer(const std::string& path, const ShardConfig& config, const std::string& metadata) {
@@ -30,6 +30,7 @@ class Writer {
     header.incompatible_features = CurrentLz4() != nullptr ? kFeatureLz4Frames : 0;
     WithoutGil([&] { return ShardWriter::Create(path, header, View(metadata), &writer_); });
   }
+  ~Writer() { Abandon(); }
 
   ShardWriter& get() const {
     if (writer_ == nullptr)
@@ -47,7 +48,11 @@ class Writer {
     Run([&](ShardWriter& writer) { return writer.Finish(path); });
     writer_.reset();
   }
-  void Abandon() { writer_.reset(); }
+  void Abandon() {
+    if (writer_ != nullptr && writer_->is_inherited())
+      (void)writer_.release();  // left as it is, whatever another thread was doing to it
+    writer_.reset();
+  }
 
  private:
   std::unique_ptr<ShardWriter> writer_;
@@ -57,7 +62,8 @@ void Append(Writer& writer, const InputArray<int64_t>& input_ids,
             const InputArray<int64_t>& sequence_offsets, const InputArray<int64_t>& offsets,
             const InputArray<int64_t>& token_ids, const std::optional<InputArray<int64_t>>& counts,
             const std::optional<InputArray<float>>& weights,
-            const InputArray<uint64_t>& sequence_ids) {
+            const InputArray<uint64_t>& sequence_ids,
+            const std::optional<InputArray<uint64_t>>& fingerprints) {
   SequenceInput input;
   input.input_ids = Span(input_ids);
   input.sequence_offsets = Span(sequence_offsets);
@@ -66,6 +72,7 @@ void Append(Writer& writer, const InputArray<int64_t>& input_ids,
   if (counts.has_value()) input.counts = Span(*counts);
   if (weights.has_value()) input.weights = Span(*weights);
   input.sequence_ids = Span(sequence_ids);
+  if (fingerprints.has_value()) input.fingerprints = Span(*fingerprints);
   writer.Run([&](ShardWriter& shard) { return shard.Append(input); });
 }
 
@@ -93,7 +100,8 @@ void BindWriter(py::module_& module) {
       .def("append", &Append, py::arg("input_ids").noconvert(),
            py::arg("sequence_offsets").noconvert(), py::arg("offsets").noconvert(),
            py::arg("token_ids").noconvert(), py::arg("counts").noconvert(),
-           py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert())
+           py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert(),
+           py::arg("fingerprints").noconvert())
       .def(
           "has_room",
           [](const Writer& w, uint64_t positions, uint64_t sequences, uint64_t entries) {

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparselogits import _core
 from sparselogits.durable import io_error
-from sparselogits.errors import CacheIOError, InvalidArgumentError
+from sparselogits.errors import InvalidArgumentError
 from sparselogits.manifest import MANIFEST_NAME
 
 PARTIAL_SUFFIX = ".partial"
@@ -91,33 +90,17 @@ def local_directory(path: str | os.PathLike[str]) -> Path:
 class DirectoryLock:
     """Exclusive use of a cache's directory by one writer or one recovery.
 
-    An flock on the directory itself, which the system drops when the process ends, however it
-    ends. File systems that cannot lock a directory go without: there the lock on the unfinished
-    shard is what keeps a second writer out.
+    The system drops it when the process ends, however it ends. A forked child has no part in it.
+    File systems that cannot lock a directory go without: there the lock on the unfinished shard is
+    what keeps a second writer out.
 
     Raises:
         CacheIOError: Another writer or recovery has it.
     """
 
     def __init__(self, directory: Path) -> None:
-        try:
-            self._descriptor: int | None = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise io_error(error, "cannot open the cache directory", directory) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-                self.release()
-                raise CacheIOError(
-                    errno.EWOULDBLOCK,
-                    "another writer (or a recovery) is at work in this directory, "
-                    "in this or another process",
-                    str(directory),
-                ) from error
+        self._lock = _core.DirectoryLock(str(directory))
 
     def release(self) -> None:
         """Lets others in. Idempotent."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sparselogits import _core
 from sparselogits.config import CacheConfig
 from sparselogits.durable import io_error, replace_file
 from sparselogits.errors import CacheIOError, CorruptionError, InvalidArgumentError
@@ -64,7 +65,8 @@ class Manifest:
     num_bytes: int = 0
 
     def to_bytes(self) -> bytes:
-        """The file's content: stable, so that equal manifests have equal digests."""
+        """The file's content: stable, so that equal manifests have equal digests. Its last member
+        is the checksum of all before."""
         fields = {
             "format": "sparselogits",
             "version": list(VERSION),
@@ -74,7 +76,8 @@ class Manifest:
             "metadata": self.metadata,
             "shards": [asdict(row) for row in self.shards],
         }
-        return (json.dumps(fields, indent=1) + "\n").encode("ascii")
+        checked = json.dumps(fields, indent=1).removesuffix("\n}").encode("ascii") + b",\n "
+        return checked + f'"crc32c": "{_core.crc32c(checked):08x}"\n}}\n'.encode("ascii")
 
     def write(self, directory: Path) -> None:
         """Replaces the manifest of a cache as a whole, durably.
@@ -121,6 +124,7 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
     parser = ManifestParser(path)
     root = parser.load(data)
     parser.check_identity(root, VERSION[0], ALIGNMENT)
+    parser.check_crc(root, data)
     rows = tuple(
         ShardRow(**parser.shard_row(row, f"shards[{index}]"))
         for index, row in enumerate(parser.shards(root))

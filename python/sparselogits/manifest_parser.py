@@ -124,6 +124,23 @@ class ManifestParser:
                 raise self._corrupt(f"config.{name}", f"must not be {_shown(value)}")
         return config
 
+    def check_crc(self, root: dict[str, Any], data: bytes) -> None:
+        """The checksum of the bytes before it. Who edits a manifest by hand takes it out."""
+        if "crc32c" not in root:
+            return
+        stated = self.member(root, "crc32c", str)
+        start = data.rfind(b'"crc32c"')
+        if next(reversed(root)) != "crc32c" or start < 0:
+            raise self._corrupt("crc32c", "must be the last member")
+        found = f"{_core.crc32c(data[:start]):08x}"
+        if stated != found:
+            raise self._corrupt(
+                "crc32c",
+                f"is {_shown(stated)}, but the bytes before it have {found!r}: the manifest is "
+                "damaged, or was edited (then delete this member)",
+                start,
+            )
+
     def check_codec(self, config: dict[str, Any]) -> None:
         """A codec of a later release is no corruption."""
         codec = self.member(config, "codec", str, "config")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, overload
@@ -15,14 +14,14 @@ import numpy.typing as npt
 from sparselogits.arrays import integer_array
 from sparselogits.checks import boolean, integer
 from sparselogits.config import CacheConfig
-from sparselogits.directory import list_directory, local_directory
+from sparselogits.directory import local_directory
 from sparselogits.errors import (
-    CacheIOError,
     InvalidArgumentError,
     MismatchError,
     SequenceNotFoundError,
 )
-from sparselogits.manifest import Manifest, read_manifest
+from sparselogits.manifest import Manifest
+from sparselogits.readable import readable_manifest
 from sparselogits.sequence_table import SequenceTable
 from sparselogits.shard_set import open_shards
 from sparselogits.sparse import SparseLogits, weights_of_counts
@@ -66,14 +65,13 @@ class Cache:
     def __init__(self, directory: Path, verify_checksums: bool, digest: str | None = None) -> None:
         self._directory = directory
         self._verify_checksums = verify_checksums
-        self._manifest = _readable_manifest(directory)
+        self._manifest = readable_manifest(directory)
         if digest is not None and digest != self._manifest.digest:
             raise MismatchError(
                 f"{directory} has changed: its digest is {self._manifest.digest}, not {digest}"
             )
         self._reader = open_shards(directory, self._manifest, verify_checksums)
         self._table: SequenceTable | None = None
-        self._table_lock = threading.Lock()
 
     @property
     def path(self) -> str:
@@ -302,20 +300,7 @@ class Cache:
         )
 
     def _sequences(self) -> SequenceTable:
-        with self._table_lock:
-            if self._table is None:
-                self._table = SequenceTable(*self._reader.sequence_table())
-            return self._table
-
-
-def _readable_manifest(directory: Path) -> Manifest:
-    """The manifest, or an error that tells an unfinished cache from none."""
-    listing = list_directory(directory)
-    if not listing.has_manifest:
-        if listing.is_unfinished:
-            raise CacheIOError(f"{directory}: the cache is unfinished: run sl.recover(path) first")
-        raise CacheIOError(2, "holds no cache: there is no manifest.json", str(directory))
-    manifest = read_manifest(directory)
-    if listing.partials and not manifest.shards:
-        raise CacheIOError(f"{directory}: the cache is unfinished: run sl.recover(path) first")
-    return manifest
+        table = self._table
+        if table is None:  # two threads may both read it: a fork could copy a lock that is held
+            self._table = table = SequenceTable(*self._reader.sequence_table())
+        return table

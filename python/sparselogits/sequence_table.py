@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import numpy.typing as npt
 
@@ -28,8 +26,7 @@ class SequenceTable:
         self.fingerprints = fingerprints
         for array in (ids, starts, fingerprints):
             array.flags.writeable = False  # shared by all who ask
-        self._order: npt.NDArray[np.intp] | None = None
-        self._lock = threading.Lock()
+        self._order: npt.NDArray[np.intp] | None = None  # of the ids, sorted when first needed
 
     def find(self, sequence_id: object) -> int | None:
         """The index of a sequence, or None."""
@@ -39,12 +36,12 @@ class SequenceTable:
             return None
         if not 0 <= sequence_id < 1 << 64 or not len(self.ids):
             return None
-        with self._lock:
-            if self._order is None:
-                self._order = np.argsort(self.ids, kind="stable")
+        order = self._order
+        if order is None:  # two threads may both sort: a lock could be held while a fork copies it
+            self._order = order = np.argsort(self.ids, kind="stable")
         wanted = np.uint64(sequence_id)
-        place = int(np.searchsorted(self.ids, wanted, sorter=self._order))
+        place = int(np.searchsorted(self.ids, wanted, sorter=order))
         if place == len(self.ids):
             return None
-        index = int(self._order[place])
+        index = int(order[place])
         return index if self.ids[index] == wanted else None

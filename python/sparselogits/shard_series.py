@@ -65,6 +65,7 @@ class ShardSeries:
             batch.counts,
             batch.weights,
             batch.sequence_ids,
+            batch.fingerprints,
         )
 
     def settle(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
@@ -29,6 +30,9 @@ _LARGEST_SHARD_BYTES = MAX_SHARD_BYTES // 2  # one append may pass shard_bytes
 
 class CacheWriter:
     """Writes a cache. A context manager; safe to share between threads, one call at a time.
+
+    A writer belongs to the process that made it: in a forked child it is closed, holds no lock and
+    writes nothing, whatever the parent is doing.
 
     What was appended before a commit (`flush`, or automatically every `commit_bytes`) survives
     anything that happens after it. Leaving `with` normally finishes the cache. Leaving it by an
@@ -84,6 +88,7 @@ class CacheWriter:
 
         make_directory(self._directory)
         self._mutex = threading.RLock()
+        self._inherited = False
         self._failure: str | None = None
         self._broken = False
         self._lock = DirectoryLock(self._directory)
@@ -101,6 +106,7 @@ class CacheWriter:
             self._lock.release()
             raise
         self._closed = False
+        _writers.add(self)
 
     @property
     def path(self) -> str:
@@ -313,7 +319,18 @@ class CacheWriter:
         self._shards.abandon()
         self._lock.release()
 
+    def _disown(self) -> None:
+        """In a forked child: the core has closed its copies of the descriptors already."""
+        self._mutex = threading.RLock()  # another thread may have held the parent's
+        self._inherited = self._inherited or not self._closed  # by a grandchild too
+        self._closed = True
+
     def _check_usable(self) -> None:
+        if self._inherited:
+            raise InvalidArgumentError(
+                f"the writer of {self.path} belongs to the parent process: a forked child cannot "
+                "write with it"
+            )
         if self._closed:
             raise InvalidArgumentError(f"the writer of {self.path} is closed")
         if self._failure is not None:
@@ -334,3 +351,14 @@ class CacheWriter:
             # An interrupt comes between two calls of the core, which is as sound as before.
             self._broken = isinstance(error, Exception)
             raise
+
+
+_writers: weakref.WeakSet[CacheWriter] = weakref.WeakSet()
+
+
+def _disown_writers() -> None:
+    for writer in list(_writers):
+        writer._disown()
+
+
+os.register_at_fork(after_in_child=_disown_writers)

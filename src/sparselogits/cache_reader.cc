@@ -16,44 +16,19 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
          1;
 }
 
-Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig& config) {
-  const auto differs = [&](const char* field, const std::string& what) {
-    return Status::Corruption("the shard is not the one of the manifest: " + what)
-        .Field(field)
-        .In(row.path);
-  };
-  if (shard.header().uuid != row.uuid) return differs("uuid", "another uuid");
-  const auto compare = [&](const char* field, uint64_t found, uint64_t stated) {
-    if (found == stated) return Status::Ok();
-    return differs(field, std::to_string(found) + " " + field + " in the shard, " +
-                              std::to_string(stated) + " in the manifest");
-  };
-  SPARSELOGITS_RETURN_IF_ERROR(compare("bytes", shard.footer().file_length, row.file_length));
-  SPARSELOGITS_RETURN_IF_ERROR(
-      compare("sequences", shard.footer().totals.num_sequences, row.totals.num_sequences));
-  SPARSELOGITS_RETURN_IF_ERROR(
-      compare("positions", shard.footer().totals.num_positions, row.totals.num_positions));
-  SPARSELOGITS_RETURN_IF_ERROR(
-      compare("entries", shard.footer().totals.num_entries, row.totals.num_entries));
-  if (!(shard.header().config == config)) return differs("config", "another configuration");
-  return Status::Ok();
-}
-
 }  // namespace
 
 Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                         CheckPayload check_payloads, std::unique_ptr<CacheReader>* out) {
+                         CheckPayload check_payloads, std::unique_ptr<CacheReader>* out,
+                         size_t max_open_shards) {
   std::unique_ptr<CacheReader> reader(new CacheReader);
   reader->config_ = config;
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ShardPool::Open(rows, config, check_payloads, max_open_shards, &reader->shards_));
   for (const ShardRow& row : rows) {
-    std::unique_ptr<ShardReader> shard;
-    SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(row.path, check_payloads, &shard));
-    SPARSELOGITS_RETURN_IF_ERROR(CheckRow(*shard, row, config));
-    const Totals& totals = shard->footer().totals;
-    reader->sequence_starts_.push_back(reader->sequence_starts_.back() + totals.num_sequences);
-    reader->position_starts_.push_back(reader->position_starts_.back() + totals.num_positions);
-    reader->num_entries_ += totals.num_entries;
-    reader->shards_.push_back(std::move(shard));
+    reader->sequence_starts_.push_back(reader->sequence_starts_.back() + row.totals.num_sequences);
+    reader->position_starts_.push_back(reader->position_starts_.back() + row.totals.num_positions);
+    reader->num_entries_ += row.totals.num_entries;
   }
   *out = std::move(reader);
   return Status::Ok();
@@ -92,10 +67,12 @@ Status CacheReader::ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) 
     const uint64_t end =
         std::min({last, position_starts_[i + 1], first + (uint64_t{1} << kMaxBlockLog2)});
     const bool tokens = config_.format.store_tokens;
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
     if (tokens) batch->tokens.EnsureRoom(end - first);
-    SPARSELOGITS_RETURN_IF_ERROR(
-        shards_[i]->ReadPositions(first - position_starts_[i], end - position_starts_[i],
-                                  &batch->records, tokens ? batch->tokens.end() : nullptr));
+    SPARSELOGITS_RETURN_IF_ERROR(shard->ReadPositions(first - position_starts_[i],
+                                                      end - position_starts_[i], &batch->records,
+                                                      tokens ? batch->tokens.end() : nullptr));
     if (tokens) batch->tokens.Advance(end - first);
     first = end;
   }
@@ -115,7 +92,9 @@ Status CacheReader::ReadSequences(std::span<const int64_t> sequences, int64_t st
     SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("sequence", sequence, num_sequences()));
     const size_t i = FindShard(sequence_starts_, static_cast<uint64_t>(sequence));
     const auto local = static_cast<uint32_t>(static_cast<uint64_t>(sequence) - sequence_starts_[i]);
-    const ShardIndexView& index = shards_[i]->index();
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
+    const ShardIndexView& index = shard->index();
     const uint64_t begin = index.sequence_start(local);
     const auto length = static_cast<int64_t>(index.sequence_start(local + 1) - begin);
     const int64_t until = stop < 0 ? length : stop;
@@ -152,10 +131,11 @@ Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
                                       std::vector<int64_t>* starts) const {
   infos->resize(num_sequences());
   starts->assign(1, 0);
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    SPARSELOGITS_RETURN_IF_ERROR(
-        shards_[i]->ReadSequenceTable(infos->data() + sequence_starts_[i]));
-    const ShardIndexView& index = shards_[i]->index();
+  for (size_t i = 0; i + 1 < sequence_starts_.size(); ++i) {
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
+    SPARSELOGITS_RETURN_IF_ERROR(shard->ReadSequenceTable(infos->data() + sequence_starts_[i]));
+    const ShardIndexView& index = shard->index();
     for (uint32_t j = 1; j <= index.num_sequences(); ++j)
       starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
   }

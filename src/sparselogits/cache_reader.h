@@ -6,17 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "sparselogits/shard_reader.h"
+#include "sparselogits/shard_pool.h"
 
 namespace sparselogits {
-
-// What a manifest says of a shard.
-struct ShardRow {
-  std::string path;
-  Uuid uuid;
-  uint64_t file_length;
-  Totals totals;
-};
 
 // What one read returns; see RecordBatch.
 struct CacheBatch {
@@ -25,12 +17,14 @@ struct CacheBatch {
   Buffer<int64_t> sequence_offsets;  // (sequences + 1), into positions
 };
 
-// Safe to use from several threads at once.
+// Safe to use from several threads at once, and in the child of a fork.
 class CacheReader {
  public:
-  // Opens every shard and compares it with its row and with the configuration.
+  // Opens every shard and compares it with its row and with the configuration. No more than
+  // max_open_shards stay open, and one for each thread that reads.
   static Status Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                     CheckPayload check_payloads, std::unique_ptr<CacheReader>* out);
+                     CheckPayload check_payloads, std::unique_ptr<CacheReader>* out,
+                     size_t max_open_shards = kMaxOpenShards);
 
   uint64_t num_sequences() const { return sequence_starts_.back(); }
   uint64_t num_positions() const { return position_starts_.back(); }
@@ -51,7 +45,7 @@ class CacheReader {
   void Reserve(uint64_t num_positions, CacheBatch* batch) const;
 
   ShardConfig config_;
-  std::vector<std::unique_ptr<ShardReader>> shards_;
+  std::unique_ptr<ShardPool> shards_;
   std::vector<uint64_t> sequence_starts_ = {0},
                         position_starts_ = {0};  // of each shard, and the end
   uint64_t num_entries_ = 0;

@@ -2,10 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <iterator>
 
 namespace sparselogits {
 namespace {
@@ -21,35 +25,68 @@ Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& pat
   return Status::Ok();
 }
 
+// What file systems that map no files answer. Anything else would hide a fault, or a limit behind
+// which a copy in memory only makes things worse.
+bool FileSystemCannotMap(int error) {
+  return error == ENODEV || error == EACCES || error == EINVAL || error == EPERM ||
+         error == ENOSYS || error == EOPNOTSUPP;
+}
+
+// mmap() says ENOMEM for two limits; the number of maps tells which.
+Status OutOfMaps(const std::string& path, size_t size) {
+  const std::string what = "cannot map the file's " + std::to_string(size) + " bytes: ";
+  std::ifstream maps("/proc/self/maps");
+  const auto used = std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+  std::ptrdiff_t most = 0;
+  if (std::ifstream("/proc/sys/vm/max_map_count") >> most && used >= most)
+    return Status::Io(what + "the process has " + std::to_string(used) +
+                          " memory maps; vm.max_map_count is " + std::to_string(most),
+                      ENOMEM)
+        .In(path);
+  rlimit space;
+  const bool limited = getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY;
+  return Status::Io(what + "the address space is used up" +
+                        (limited ? "; its limit (ulimit -v, RLIMIT_AS) is " +
+                                       std::to_string(space.rlim_cur) + " bytes"
+                                 : ""),
+                    ENOMEM)
+      .In(path);
+}
+
 }  // namespace
 
 Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return Status::System("cannot open", path);
-  std::unique_ptr<MappedFile> file(new MappedFile(path));
-  Status status;
-  struct stat info;
-  if (fstat(descriptor, &info) != 0) {
-    status = Status::System("cannot stat", path);
-  } else if (!S_ISREG(info.st_mode)) {
-    status = Status::Io("not a regular file", EINVAL).In(path);
-  } else {
-    file->size_ = static_cast<size_t>(info.st_size);
-    void* const at = file->size_ == 0
-                         ? MAP_FAILED
-                         : mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (at != MAP_FAILED) {
-      file->mapped_ = true;
-      file->data_ = static_cast<const uint8_t*>(at);
-    } else {
-      file->copy_.resize(file->size_ + kReadPadding);
-      file->data_ = file->copy_.data();
-      status = ReadAll(descriptor, file->copy_.data(), file->size_, path);
+  struct Closer {
+    ~Closer() {
+      if (descriptor >= 0) close(descriptor);
     }
+    const int descriptor;
+  } file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.descriptor < 0) return Status::System("cannot open", path);
+  struct stat info;
+  if (fstat(file.descriptor, &info) != 0) return Status::System("cannot stat", path);
+  if (!S_ISREG(info.st_mode)) return Status::Io("not a regular file", EINVAL).In(path);
+  std::unique_ptr<MappedFile> mapped(new MappedFile(path));
+  mapped->size_ = static_cast<size_t>(info.st_size);
+  SPARSELOGITS_RETURN_IF_ERROR(mapped->MapOrCopy(file.descriptor));
+  *out = std::move(mapped);
+  return Status::Ok();
+}
+
+Status MappedFile::MapOrCopy(int descriptor) {
+  if (size_ != 0) {
+    void* const at = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (at != MAP_FAILED) {
+      mapped_ = true;
+      data_ = static_cast<const uint8_t*>(at);
+      return Status::Ok();
+    }
+    if (errno == ENOMEM) return OutOfMaps(path_, size_);
+    if (!FileSystemCannotMap(errno)) return Status::System("cannot map", path_);
   }
-  close(descriptor);
-  if (status.ok()) *out = std::move(file);
-  return status;
+  copy_.resize(size_ + kReadPadding);
+  data_ = copy_.data();
+  return ReadAll(descriptor, copy_.data(), size_, path_);
 }
 
 std::unique_ptr<MappedFile> MappedFile::FromMemory(std::string path, ByteSpan bytes) {

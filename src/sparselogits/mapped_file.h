@@ -12,6 +12,7 @@ namespace sparselogits {
 class MappedFile {
  public:
   // The descriptor is closed again: the mapping outlives it, and forks inherit nothing open.
+  // Where a limit on maps or on the address space is reached, the error says which.
   static Status Open(const std::string& path, std::unique_ptr<MappedFile>* out);
   // A file that is in memory already; `path` is for messages.
   static std::unique_ptr<MappedFile> FromMemory(std::string path, ByteSpan bytes);
@@ -24,12 +25,14 @@ class MappedFile {
 
  private:
   explicit MappedFile(std::string path) : path_(std::move(path)) {}
+  // REQUIRES: size_ is that of the file.
+  Status MapOrCopy(int descriptor);
 
   std::string path_;
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
   bool mapped_ = false;
-  Bytes copy_;  // where mapping failed
+  Bytes copy_;  // where it is not mapped
 };
 
 }  // namespace sparselogits

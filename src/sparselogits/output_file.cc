@@ -26,30 +26,27 @@ Status SyncDirectoryOf(const std::string& path) {
 }  // namespace
 
 Status OutputFile::Create(const std::string& path, std::unique_ptr<OutputFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor < 0) return Status::System("cannot create", path);
-  std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
+  std::unique_ptr<OutputFile> file(new OutputFile(path));
+  if (!file->descriptor_.Open(path.c_str(), O_RDWR | O_CREAT | O_EXCL, 0666))
+    return Status::System("cannot create", path);
   SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
   *out = std::move(file);
   return Status::Ok();
 }
 
 Status OutputFile::Reopen(const std::string& path, std::unique_ptr<OutputFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor < 0) return Status::System("cannot open", path);
-  std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
+  std::unique_ptr<OutputFile> file(new OutputFile(path));
+  if (!file->descriptor_.Open(path.c_str(), O_RDWR)) return Status::System("cannot open", path);
   SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
-  const off_t end = lseek(descriptor, 0, SEEK_END);
+  const off_t end = lseek(file->descriptor_.get(), 0, SEEK_END);
   if (end < 0) return Status::System("cannot seek", path);
   file->size_ = static_cast<uint64_t>(end);
   *out = std::move(file);
   return Status::Ok();
 }
 
-OutputFile::~OutputFile() { close(descriptor_); }
-
 Status OutputFile::Lock() {
-  if (flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
+  if (flock(descriptor_.get(), LOCK_EX | LOCK_NB) == 0) return Status::Ok();
   if (errno == EWOULDBLOCK)
     return Status::Io("another writer is at work on this shard and holds its lock", EWOULDBLOCK)
         .In(path_);
@@ -58,7 +55,7 @@ Status OutputFile::Lock() {
 
 Status OutputFile::Append(ByteSpan bytes) {
   for (size_t done = 0; done < bytes.size();) {
-    const ssize_t written = pwrite(descriptor_, bytes.data() + done, bytes.size() - done,
+    const ssize_t written = pwrite(descriptor_.get(), bytes.data() + done, bytes.size() - done,
                                    static_cast<off_t>(size_ + done));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return Status::System("cannot write", path_);
@@ -69,19 +66,19 @@ Status OutputFile::Append(ByteSpan bytes) {
 }
 
 Status OutputFile::Truncate(uint64_t length) {
-  if (ftruncate(descriptor_, static_cast<off_t>(length)) != 0)
+  if (ftruncate(descriptor_.get(), static_cast<off_t>(length)) != 0)
     return Status::System("cannot truncate", path_);
   size_ = length;
   return Status::Ok();
 }
 
 Status OutputFile::Sync() {
-  if (fdatasync(descriptor_) != 0) return Status::System("cannot sync", path_);
+  if (fdatasync(descriptor_.get()) != 0) return Status::System("cannot sync", path_);
   return Status::Ok();
 }
 
 Status OutputFile::RenameTo(const std::string& path) {
-  if (fsync(descriptor_) != 0) return Status::System("cannot sync", path_);
+  if (fsync(descriptor_.get()) != 0) return Status::System("cannot sync", path_);
   if (std::rename(path_.c_str(), path.c_str()) != 0) return Status::System("cannot rename", path_);
   path_ = path;
   return SyncDirectoryOf(path);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "sparselogits/bytes.h"
+#include "sparselogits/private_descriptor.h"
 #include "sparselogits/status.h"
 
 namespace sparselogits {
@@ -18,9 +19,6 @@ class OutputFile {
   // Opens an existing file, cuts it to `length` bytes and appends after them.
   // Fails where another process holds the lock.
   static Status Reopen(const std::string& path, std::unique_ptr<OutputFile>* out);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
 
   Status Append(ByteSpan bytes);
   Status Truncate(uint64_t length);
@@ -31,13 +29,15 @@ class OutputFile {
 
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
+  // Whether a parent process created it; then every write fails.
+  bool is_inherited() const { return descriptor_.is_inherited(); }
 
  private:
-  OutputFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+  explicit OutputFile(std::string path) : path_(std::move(path)) {}
   Status Lock();
 
   std::string path_;
-  int descriptor_;
+  PrivateDescriptor descriptor_;
   uint64_t size_ = 0;
 };
 

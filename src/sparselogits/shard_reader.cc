@@ -1,6 +1,7 @@
 #include "sparselogits/shard_reader.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sparselogits {
 
@@ -88,10 +89,9 @@ Status ShardReader::BlockContent(uint32_t block, ByteSpan* content,
     *content = bytes().subspan(offset + kFrameHeaderLength, Load32(bytes().data() + offset + 8));
     return Status::Ok();
   }
-  {
-    const std::lock_guard lock(unwrapped_mutex_);
-    if (unwrapped_ != nullptr && unwrapped_->offset == offset) *holder = unwrapped_;
-  }
+  if (const std::unique_lock lock(unwrapped_mutex_, std::try_to_lock);
+      lock.owns_lock() && unwrapped_ != nullptr && unwrapped_->offset == offset)
+    *holder = unwrapped_;
   if (*holder == nullptr) {
     auto frame = std::make_shared<Frame>();
     SPARSELOGITS_RETURN_IF_ERROR(
@@ -107,9 +107,10 @@ Status ShardReader::BlockContent(uint32_t block, ByteSpan* content,
       touched_[block].store(true, std::memory_order_release);
       return Status::Ok();
     }
-    *holder = frame;
-    const std::lock_guard lock(unwrapped_mutex_);
-    unwrapped_ = std::move(frame);
+    *holder = std::move(frame);
+    std::shared_ptr<const Frame> dropped;  // freed after the mutex is free again
+    if (const std::unique_lock lock(unwrapped_mutex_, std::try_to_lock); lock.owns_lock())
+      dropped = std::exchange(unwrapped_, *holder);
   }
   *content = (*holder)->content;
   return Status::Ok();

@@ -20,7 +20,7 @@ struct SequenceInfo {
   uint64_t fingerprint;
 };
 
-// Safe to use from several threads at once.
+// Safe to use from several threads at once, and in the child of a fork.
 class ShardReader {
  public:
   static Status Open(const std::string& path, CheckPayload check_payloads,
@@ -57,8 +57,10 @@ class ShardReader {
   std::unique_ptr<BlockCodec> codec_;
   // Blocks whose frame was found good. A flag that is set late only means a check made twice.
   mutable std::unique_ptr<std::atomic<bool>[]> touched_;
+  // The LZ4-wrapped block read last. Its mutex is only ever tried, and the block decoded again
+  // where that fails: a child may be forked while another thread of the parent holds it.
   mutable std::mutex unwrapped_mutex_;
-  mutable std::shared_ptr<const Frame> unwrapped_;  // the LZ4-wrapped block read last
+  mutable std::shared_ptr<const Frame> unwrapped_;
 };
 
 }  // namespace sparselogits

@@ -31,6 +31,9 @@ class ShardWriter {
   uint64_t bytes_written() const { return file_->size(); }
   uint64_t uncommitted_bytes() const;
   const Uuid& uuid() const { return header_.uuid; }
+  // Whether a parent process created it. Then it is not to be used, nor destroyed
+  // (PrivateDescriptor).
+  bool is_inherited() const { return file_->is_inherited(); }
 
  private:
   ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file);

@@ -152,6 +152,32 @@ TEST(a_refused_append_changes_nothing) {
   CheckSame(good, directory / "s");
 }
 
+TEST(fingerprints_of_tokens_that_are_not_at_hand_are_stored_as_given) {
+  const TemporaryDirectory directory;
+  std::mt19937 random(4);
+  RecordFormat format = kCounts;
+  const Input input(format, 100, &random);
+  const std::vector<uint64_t> fingerprints{7, ~uint64_t{0}}, too_few{7};
+  SequenceInput given = input.view();
+  given.fingerprints = fingerprints;
+  std::unique_ptr<ShardWriter> writer;
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, &writer));
+  CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);  // tokens are stored
+  format.store_tokens = false;
+  CHECK_OK(ShardWriter::Create(directory / "q", MakeHeader(format), kMetadata, &writer));
+  given.fingerprints = too_few;
+  CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);
+  given.fingerprints = fingerprints;
+  CHECK_OK(writer->Append(given));
+  CHECK_OK(writer->Finish(directory / "s"));
+  std::unique_ptr<ShardReader> shard;
+  CHECK_OK(ShardReader::Open(directory / "s", CheckPayload::kYes, &shard));
+  std::vector<SequenceInfo> infos(2);
+  CHECK_OK(shard->ReadSequenceTable(infos.data()));
+  CHECK_EQ(infos[0].fingerprint, fingerprints[0]);
+  CHECK_EQ(infos[1].fingerprint, fingerprints[1]);
+}
+
 TEST(recovery_keeps_exactly_what_was_committed) {
   const TemporaryDirectory directory;
   std::mt19937 random(3);
