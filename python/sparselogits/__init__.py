@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.alignment import check_alignment
 from sparselogits.config import CacheConfig
 from sparselogits.errors import (
     CacheIOError,
@@ -28,6 +29,7 @@ from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
+from sparselogits.tokenizer_check import check_tokenizer
 from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
@@ -57,6 +59,8 @@ __all__ = [
     "VerifyReport",
     "VocabularyMismatchError",
     "capture",
+    "check_alignment",
+    "check_tokenizer",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
     "open",

@@ -17,6 +17,8 @@ MAX_METADATA_BYTES: int = _SHARD["metadata_length"]
 # Of the manifest (formats/v1.md, section 10).
 MAX_MANIFEST_BYTES = 1 << 26
 MAX_SHARDS = 1 << 20
+MAX_MANIFEST_DEPTH = 16
+MAX_NUMBER_CHARACTERS = 1000  # of an integer in JSON: converting longer ones takes quadratic time
 
 MAX_SEQUENCE_ID = (1 << 64) - 1
 MAX_SAMPLED_POSITION = (1 << 48) - 1  # what a sampler's key has room for
