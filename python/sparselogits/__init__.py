@@ -24,8 +24,10 @@ from sparselogits.errors import (
 )
 from sparselogits.fault import Fault
 from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
+from sparselogits.merge import MergeReport, merge
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
+from sparselogits.repack import RepackReport, repack
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
 from sparselogits.verify import VerifyReport, verify
@@ -47,8 +49,10 @@ __all__ = [
     "FingerprintMismatchError",
     "FormatError",
     "InvalidArgumentError",
+    "MergeReport",
     "MismatchError",
     "RecoverReport",
+    "RepackReport",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -59,8 +63,10 @@ __all__ = [
     "capture",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
+    "merge",
     "open",
     "recover",
+    "repack",
     "sample",
     "verify",
 ]
