@@ -10,6 +10,8 @@ from sparselogits.cli.metadata_option import add_metadata, parse_metadata
 from sparselogits.cli.output import Progress
 from sparselogits.errors import CacheIOError, InvalidArgumentError, SequenceNotFoundError
 
+_LONGEST_ID = 20  # digits
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments."""
@@ -71,7 +73,7 @@ def _ids(path: str) -> list[int]:
     ids = []
     for number, line in enumerate(lines, 1):
         text = line.strip()
-        if text and not text.isdigit():
+        if text and not (text.isdigit() and len(text) <= _LONGEST_ID):
             raise InvalidArgumentError(
                 f"{path}, line {number}: must be an id from 0 to 2^64 - 1, got {text[:80]!r}"
             )
@@ -84,13 +86,15 @@ def _all_but(cache: str, excluded: list[int]) -> Any:
     """(n,) ids of the other sequences, in the order of the cache."""
     import numpy as np
 
+    from sparselogits.arrays import unsigned_array
     from sparselogits.reader import open as open_cache
 
     ids = open_cache(cache).sequence_ids
-    missing = set(excluded).difference(ids.tolist())
-    if missing:
-        raise SequenceNotFoundError(f"{cache} has no sequence_id {min(missing)}")
-    return ids[~np.isin(ids, np.array(excluded, np.uint64))]
+    unwanted = unsigned_array("--exclude-ids", excluded)
+    missing = unwanted[~np.isin(unwanted, ids)]
+    if len(missing):
+        raise SequenceNotFoundError(f"{cache} has no sequence_id {missing[0]}")
+    return ids[~np.isin(ids, unwanted)]
 
 
 def _tokens(path: str) -> Any:
