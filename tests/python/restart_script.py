@@ -3,7 +3,8 @@
 Usage: restart_script.py merge MOMENT OUT SOURCE ...
        restart_script.py repack MOMENT OUT SOURCE
 
-MOMENT: step:N (when the progress is reported for the Nth time), manifest, publish, published.
+MOMENT: step:N (when the progress is reported for the Nth time), manifest, publish, published, or
+never. It says "ready" when it begins.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ def main(verb: str, moment: str, out: str, *sources: str) -> None:
         if steps == 0:
             die()
 
+    print("ready", flush=True)
     if verb == "merge":
         sl.merge(sources, out, progress=progress)
     else:
         repack_writer._BATCH_BYTES = 100_000
         repack_writer._COMMIT_BYTES = 3_000
         sl.repack(sources[0], out, shard_bytes=20_000, order="sequence_id", progress=progress)
-    print("done")
 
 
 if __name__ == "__main__":
