@@ -25,8 +25,10 @@ from sparselogits.errors import (
 )
 from sparselogits.fault import Fault
 from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
+from sparselogits.merge import MergeReport, merge
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
+from sparselogits.repack import RepackReport, repack
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
 from sparselogits.tokenizer_check import check_tokenizer
@@ -49,8 +51,10 @@ __all__ = [
     "FingerprintMismatchError",
     "FormatError",
     "InvalidArgumentError",
+    "MergeReport",
     "MismatchError",
     "RecoverReport",
+    "RepackReport",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -63,8 +67,10 @@ __all__ = [
     "check_tokenizer",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
+    "merge",
     "open",
     "recover",
+    "repack",
     "sample",
     "verify",
 ]
