@@ -58,6 +58,7 @@ torture: $(VENV)/dev.stamp cpp-tsan
 	$(PY) tests/torture/run.py --json build/torture.json
 
 fuzz: $(VENV)/dev.stamp
+	$(PY) -m pip install -q -c $(CONSTRAINTS) atheris
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 demo: $(VENV)/demo.stamp

@@ -1,5 +1,5 @@
-// What is appended comes back identical from a finished shard; what was committed comes back from a file that was cut
-// anywhere, and nothing else does.
+// What is appended comes back identical from a finished shard; what was committed comes back from a
+// file that was cut anywhere, and nothing else does.
 #include <unistd.h>
 
 #include <filesystem>
@@ -130,8 +130,7 @@ std::vector<Committed> Play(Input* input, ShardWriter* writer, const RecordForma
       commits.push_back({writer->bytes_written(), sequences->size()});
       continue;
     }
-    ScriptSequence sequence =
-        TakeSequence(format, sequences->size() * 0x9E3779B97F4A7C15u, input);
+    ScriptSequence sequence = TakeSequence(format, sequences->size() * 0x9E3779B97F4A7C15u, input);
     if (action < 80) {
       AppendInvalid(format, action, sequence, writer);
       continue;
@@ -143,31 +142,36 @@ std::vector<Committed> Play(Input* input, ShardWriter* writer, const RecordForma
   return commits;
 }
 
-// Writes the first `length` bytes of the partial file, and `torn` after them, as another partial file.
-void CopyCut(const std::string& from, const std::string& to, uint64_t length, ByteSpan torn) {
+// Writes the first `length` bytes of the partial file, and `torn` after them, as another partial
+// file. Returns how many bytes of the two are the same: what was torn may by chance be what had
+// been there.
+uint64_t CopyCut(const std::string& from, const std::string& to, uint64_t length, ByteSpan torn) {
   std::ifstream in(from, std::ios::binary);
-  std::vector<char> bytes(length);
-  in.read(bytes.data(), static_cast<std::streamsize>(length));
-  FUZZ_CHECK(in.gcount() == static_cast<std::streamsize>(length));
+  const Bytes all((std::istreambuf_iterator<char>(in)), {});
+  FUZZ_CHECK(length <= all.size());
+  Bytes bytes(all.begin(), all.begin() + static_cast<ptrdiff_t>(length));
   bytes.insert(bytes.end(), torn.begin(), torn.end());
   std::ofstream out(to, std::ios::binary);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  out.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
   FUZZ_CHECK(out.good());
+  const auto differs = std::mismatch(all.begin(), all.end(), bytes.begin(), bytes.end());
+  return static_cast<uint64_t>(differs.first - all.begin());
 }
 
 // A machine that died with `cut` bytes of the file on its disk, and perhaps rubbish behind them.
 void CheckRecovery(const Scratch& scratch, const std::string& partial, uint64_t cut, ByteSpan torn,
                    const std::vector<Committed>& commits, const Sequences& sequences,
                    ByteSpan metadata) {
-  Committed safe;
-  for (const Committed& commit : commits)
-    if (commit.end <= cut) safe = commit;
   const std::string left = scratch / "left.slc.partial";
   const std::string path = scratch / "left.slc";
-  CopyCut(partial, left, cut, torn);
+  const uint64_t intact = CopyCut(partial, left, cut, torn);
+  Committed safe;
+  for (const Committed& commit : commits)
+    if (commit.end <= intact) safe = commit;
   RecoveredShard recovered;
   const Status status = RecoverShard(left, path, &recovered);
-  if (cut < kHeaderLength && !status.ok()) return;  // rubbish in the place of a header
+  if (intact < kHeaderLength && !status.ok()) return;  // rubbish in the place of a header
   FUZZ_CHECK_OK(status);
   FUZZ_CHECK(!fs::exists(left));
   if (safe.num_sequences == 0) {
