@@ -10,14 +10,26 @@
 namespace sparselogits {
 namespace {
 
+// The result of a system call, made again where a signal interrupted it.
+template <typename Call>
+auto Uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+int Open(const std::string& path, int flags) {
+  return Uninterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0666); });
+}
+
 Status SyncDirectoryOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."
                                 : slash == 0               ? "/"
                                                            : path.substr(0, slash);
-  const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int descriptor = Open(directory, O_RDONLY | O_DIRECTORY);
   if (descriptor < 0) return Status::System("cannot open the directory", directory);
-  const int result = fsync(descriptor);
+  const int result = Uninterrupted([&] { return fsync(descriptor); });
   const Status status = result == 0 ? Status::Ok() : Status::System("cannot sync", directory);
   close(descriptor);
   return status;
@@ -26,16 +38,20 @@ Status SyncDirectoryOf(const std::string& path) {
 }  // namespace
 
 Status OutputFile::Create(const std::string& path, std::unique_ptr<OutputFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  const int descriptor = Open(path, O_RDWR | O_CREAT | O_EXCL);
   if (descriptor < 0) return Status::System("cannot create", path);
   std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
-  SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
-  *out = std::move(file);
-  return Status::Ok();
+  Status status = file->Lock();
+  if (status.ok()) status = SyncDirectoryOf(path);
+  if (status.ok())
+    *out = std::move(file);
+  else
+    static_cast<void>(RemoveFile(path));
+  return status;
 }
 
 Status OutputFile::Reopen(const std::string& path, std::unique_ptr<OutputFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  const int descriptor = Open(path, O_RDWR);
   if (descriptor < 0) return Status::System("cannot open", path);
   std::unique_ptr<OutputFile> file(new OutputFile(path, descriptor));
   SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
@@ -58,10 +74,12 @@ Status OutputFile::Lock() {
 
 Status OutputFile::Append(ByteSpan bytes) {
   for (size_t done = 0; done < bytes.size();) {
-    const ssize_t written = pwrite(descriptor_, bytes.data() + done, bytes.size() - done,
-                                   static_cast<off_t>(size_ + done));
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = Uninterrupted([&] {
+      return pwrite(descriptor_, bytes.data() + done, bytes.size() - done,
+                    static_cast<off_t>(size_ + done));
+    });
     if (written < 0) return Status::System("cannot write", path_);
+    if (written == 0) return Status::Io("cannot write: not one byte was taken", EIO).In(path_);
     done += static_cast<size_t>(written);
   }
   size_ += bytes.size();
@@ -69,19 +87,22 @@ Status OutputFile::Append(ByteSpan bytes) {
 }
 
 Status OutputFile::Truncate(uint64_t length) {
-  if (ftruncate(descriptor_, static_cast<off_t>(length)) != 0)
+  if (Uninterrupted([&] { return ftruncate(descriptor_, static_cast<off_t>(length)); }) != 0)
     return Status::System("cannot truncate", path_);
   size_ = length;
   return Status::Ok();
 }
 
 Status OutputFile::Sync() {
-  if (fdatasync(descriptor_) != 0) return Status::System("cannot sync", path_);
-  return Status::Ok();
+  if (Uninterrupted([&] { return fdatasync(descriptor_); }) == 0) return Status::Ok();
+  Status failed = Status::System("cannot sync", path_);
+  // What is shown from memory alone must not be taken for what is there.
+  posix_fadvise(descriptor_, 0, 0, POSIX_FADV_DONTNEED);
+  return failed;
 }
 
 Status OutputFile::RenameTo(const std::string& path) {
-  if (fsync(descriptor_) != 0) return Status::System("cannot sync", path_);
+  SPARSELOGITS_RETURN_IF_ERROR(Sync());
   if (std::rename(path_.c_str(), path.c_str()) != 0) return Status::System("cannot rename", path_);
   path_ = path;
   return SyncDirectoryOf(path);
