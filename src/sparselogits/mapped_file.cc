@@ -7,13 +7,15 @@
 
 #include <cerrno>
 
+#include "sparselogits/uninterrupted.h"
+
 namespace sparselogits {
 namespace {
 
 Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& path) {
   for (size_t done = 0; done < size;) {
-    const ssize_t got = pread(descriptor, out + done, size - done, static_cast<off_t>(done));
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = Uninterrupted(
+        [&] { return pread(descriptor, out + done, size - done, static_cast<off_t>(done)); });
     if (got < 0) return Status::System("cannot read", path);
     if (got == 0) return Status::Truncated("the file shrank while it was read").In(path);
     done += static_cast<size_t>(got);
@@ -24,7 +26,7 @@ Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& pat
 }  // namespace
 
 Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* out) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   if (descriptor < 0) return Status::System("cannot open", path);
   std::unique_ptr<MappedFile> file(new MappedFile(path));
   Status status;

@@ -7,16 +7,10 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "sparselogits/uninterrupted.h"
+
 namespace sparselogits {
 namespace {
-
-// The result of a system call, made again where a signal interrupted it.
-template <typename Call>
-auto Uninterrupted(Call call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
-}
 
 int Open(const std::string& path, int flags) {
   return Uninterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0666); });

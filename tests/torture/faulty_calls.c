@@ -31,7 +31,8 @@ enum action {
 // One call in the log, followed by its path, second path and data.
 struct record {
   uint32_t kind, flags;
-  int32_t file;  // a number of its own for each open
+  int32_t file;   // a number of its own for each open
+  int32_t error;  // errno of a call that failed, by itself or by plan; else 0
   uint32_t path_length, second_length, data_length;
   int64_t offset, length;
 };
@@ -111,7 +112,7 @@ static void die(void) {
   for (;;) pause();
 }
 
-// Makes a watched call, expression `made`, or does to it what is planned; logs it where it was made.
+// Makes a watched call, expression `made`, or does to it what is planned, and logs it.
 // `halved` is the call with half of its bytes, where it has any.
 #define CALL(watched, kind_, made, halved, record_, path_, second_, data_)                      \
   do {                                                                                          \
@@ -120,20 +121,18 @@ static void die(void) {
     struct record record = record_;                                                             \
     record.kind = kind_;                                                                        \
     if (action == KILL_BEFORE) die();                                                           \
-    if (action == FAIL) {                                                                       \
-      errno = faulty_errno;                                                                     \
-      return -1;                                                                                \
-    }                                                                                           \
     const int half = action == SHORT || action == KILL_HALF;                                    \
-    const long result = half ? halved : made;                                                   \
-    const int error = errno;                                                                    \
+    const long result = action == FAIL ? -1 : half ? halved : made;                             \
+    const int error = action == FAIL || action == FAIL_AFTER ? faulty_errno : errno;            \
     if (result >= 0) {                                                                          \
       if (kind_ == WRITE) record.data_length = (uint32_t)result;                                \
       if (kind_ == OPEN && result < MAX_DESCRIPTORS) record.file = files[result] = ++last_file; \
-      log_call(record, path_, second_, data_);                                                  \
+    } else {                                                                                    \
+      record.error = error;                                                                     \
     }                                                                                           \
+    log_call(record, path_, second_, data_);                                                    \
     if (action == KILL_HALF || action == KILL_AFTER) die();                                     \
-    errno = action == FAIL_AFTER ? faulty_errno : error;                                        \
+    errno = error;                                                                              \
     return action == FAIL_AFTER ? -1 : result;                                                  \
   } while (0)
 
@@ -243,12 +242,12 @@ void* mmap(void* at, size_t length, int protection, int flags, int descriptor, o
   if ((flags & MAP_ANONYMOUS) == 0 && file_of(descriptor)) {
     const enum action action = next_action(MMAP);
     if (action == KILL_BEFORE || action == KILL_AFTER) die();
-    if (action == FAIL) {
-      errno = faulty_errno;
+    const int error = action == FAIL ? faulty_errno : 0;
+    log_call(RECORD(.kind = MMAP, .file = file_of(descriptor), .error = error), NULL, NULL, NULL);
+    if (error) {
+      errno = error;
       return MAP_FAILED;
     }
-    log_call(RECORD(.kind = MMAP, .file = file_of(descriptor), .length = (int64_t)length), NULL, NULL,
-             NULL);
   }
   return (void*)syscall(SYS_mmap, at, length, protection, flags, descriptor, offset);
 }

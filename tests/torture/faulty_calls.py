@@ -1,4 +1,4 @@
-"""Builds the library of faulty_calls.c, and speaks to it from an interpreter that has it preloaded."""
+"""Builds the library of faulty_calls.c, and speaks to it where it is preloaded."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Call:
         kind: Which call.
         flags: Of an open; the advice of an ADVISE.
         file: A number of its own for each open; 0 for calls on paths.
+        error: The errno of a call that failed, by itself or by plan; else 0.
         offset: Of a write.
         length: Of a truncation; the value of a mark.
         path, second: Of an open, unlink, mkdir; both of a rename.
@@ -38,6 +39,7 @@ class Call:
     kind: Kind
     flags: int
     file: int
+    error: int
     offset: int
     length: int
     path: str
@@ -49,7 +51,7 @@ class Call:
         return f"{self.kind.name.lower()}({names or f'file {self.file}'})"
 
 
-_RECORD = struct.Struct("=IIiIIIqq")
+_RECORD = struct.Struct("@IIiiIIIqq")  # as the compiler lays it out
 
 
 def build(directory: Path) -> Path:
@@ -63,7 +65,7 @@ def build(directory: Path) -> Path:
 
 
 def watch(directory: Path, log: int = -1) -> None:
-    """From here on the calls on files below `directory` are counted, and logged to descriptor `log`."""
+    """From here on calls on files below `directory` are counted, and logged to descriptor `log`."""
     _library().faulty_calls_watch(os.fsencode(directory), log)
 
 
@@ -81,14 +83,14 @@ def read_log(data: bytes) -> list[Call]:
     """The calls of a log."""
     calls, at = [], 0
     while at < len(data):
-        kind, flags, file, path, second, length, offset, size = _RECORD.unpack_from(data, at)
+        kind, flags, file, error, path, second, length, offset, size = _RECORD.unpack_from(data, at)
         at += _RECORD.size
         parts = []
         for number in (path, second, length):
             parts.append(data[at : at + number])
             at += number
         names = [os.fsdecode(part) for part in parts[:2]]
-        calls.append(Call(Kind(kind), flags, file, offset, size, *names, parts[2]))
+        calls.append(Call(Kind(kind), flags, file, error, offset, size, *names, parts[2]))
     return calls
 
 
