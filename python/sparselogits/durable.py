@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -30,18 +31,23 @@ def replace_file(path: Path, data: bytes) -> None:
     """Writes a whole file: a reader, or a crash at any moment, finds the old bytes or the new.
 
     Raises:
-        CacheIOError: The old file is untouched.
+        CacheIOError: The old file is untouched, or the new one is whole and may not survive a
+            crash of the machine.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
+            raise
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise io_error(error, "cannot write", path) from error
 
 
@@ -53,10 +59,10 @@ def make_directory(path: Path) -> None:
     """
     missing = []
     ancestor = path
-    while not ancestor.exists() and ancestor != ancestor.parent:
-        missing.append(ancestor)
-        ancestor = ancestor.parent
     try:
+        while not ancestor.exists() and ancestor != ancestor.parent:
+            missing.append(ancestor)
+            ancestor = ancestor.parent
         path.mkdir(parents=True, exist_ok=True)
         for made in missing:
             sync_directory(made.parent)

@@ -108,9 +108,13 @@ def write(
     found = writer.num_sequences
     with writer:
         for start, stop in _missing_steps(workload, found):
-            append(workload, writer, start, stop)
-            if stop in workload.flushes:
-                writer.flush()
+            try:
+                append(workload, writer, start, stop)
+                if stop in workload.flushes:
+                    writer.flush()
+            except sl.CacheIOError:
+                _insist(workload, writer)
+                raise
             if _everything_is_committed(writer):
                 committed(stop)
         closing()
@@ -199,6 +203,17 @@ def _recover_twice(workload: Workload, path: Path, at_least: int, at_most: int |
     return difference(
         workload, cache, at_least, workload.num_sequences if at_most is None else at_most
     )
+
+
+def _insist(workload: Workload, writer: sl.CacheWriter) -> None:
+    """A writer that failed must take nothing more: what follows would rest on a gap."""
+    last = workload.num_sequences - 1
+    for attempt in (writer.flush, lambda: append(workload, writer, last, last + 1)):
+        try:
+            attempt()
+        except sl.CacheIOError:
+            continue
+        raise AssertionError("a writer went on after it had failed")
 
 
 def _missing_steps(workload: Workload, found: int) -> Iterator[tuple[int, int]]:
