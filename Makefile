@@ -4,13 +4,14 @@
 PYTHON      ?= python3
 CONSTRAINTS ?= constraints-dev.txt
 JOBS        ?= $(shell nproc 2>/dev/null || echo 2)
+FUZZ_SECONDS ?= 60
 
 VENV    := $(CURDIR)/.venv
 PY      := $(VENV)/bin/python
 DIST    := build/dist
 SOURCES := $(shell find src csrc python -type f -not -path '*/__pycache__/*' -not -path '*/.*') \
            CMakeLists.txt pyproject.toml README.md LICENSE
-CXX_FILES := $(shell find src csrc tests/cpp -name '*.cc' -o -name '*.h')
+CXX_FILES := $(shell find src csrc tests/cpp tests/fuzz -name '*.cc' -o -name '*.h')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,7 +19,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
-.PHONY: help setup test lint types cpp python demo bench clean
+.PHONY: help setup test lint types cpp python torture fuzz demo bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -26,6 +27,8 @@ help:
 	@echo "make test   everything that CI checks: lint, types, cpp, python"
 	@echo "make demo   a real teacher becomes a cache, a student learns from it"
 	@echo "make bench  sizes and decoding speed;  make setup, make clean"
+	@echo "make torture   every kind of fault, thousands of times; ends with a table"
+	@echo "make fuzz   libFuzzer (clang) on every parser, FUZZ_SECONDS=60 each"
 
 test: lint types cpp python
 
@@ -50,6 +53,13 @@ cpp-%: $(VENV)/dev.stamp
 
 python: $(VENV)/dev.stamp
 	$(PY) -m pytest tests
+
+torture: $(VENV)/dev.stamp cpp-tsan
+	$(PY) tests/torture/run.py --json build/torture.json
+
+fuzz: $(VENV)/dev.stamp
+	$(PY) -m pip install -q -c $(CONSTRAINTS) atheris
+	$(PY) tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 demo: $(VENV)/demo.stamp
 	sparselogits demo

@@ -29,6 +29,10 @@ py::dict FormatConstants() {
   limits["block_positions"] = uint64_t{1} << kMaxBlockLog2;
   limits["positions_per_shard"] = kMaxPositionsPerShard;
   limits["sequences_per_shard"] = kMaxSequencesPerShard;
+  limits["entries_per_shard"] = kMaxEntriesPerShard;
+  limits["entries_per_block"] = kMaxEntriesPerBlock;
+  limits["sequences_per_frame"] = kMaxSequencesPerFrame;
+  limits["block_length"] = kMaxBlockLength;
   limits["frame_length"] = kMaxFrameLength;
   limits["shard_length"] = kMaxShardLength;
   limits["metadata_length"] = kMaxMetadataLength;

@@ -62,7 +62,8 @@ void Append(Writer& writer, const InputArray<int64_t>& input_ids,
             const InputArray<int64_t>& sequence_offsets, const InputArray<int64_t>& offsets,
             const InputArray<int64_t>& token_ids, const std::optional<InputArray<int64_t>>& counts,
             const std::optional<InputArray<float>>& weights,
-            const InputArray<uint64_t>& sequence_ids) {
+            const InputArray<uint64_t>& sequence_ids,
+            const std::optional<InputArray<uint64_t>>& fingerprints) {
   SequenceInput input;
   input.input_ids = Span(input_ids);
   input.sequence_offsets = Span(sequence_offsets);
@@ -71,6 +72,7 @@ void Append(Writer& writer, const InputArray<int64_t>& input_ids,
   if (counts.has_value()) input.counts = Span(*counts);
   if (weights.has_value()) input.weights = Span(*weights);
   input.sequence_ids = Span(sequence_ids);
+  if (fingerprints.has_value()) input.fingerprints = Span(*fingerprints);
   writer.Run([&](ShardWriter& shard) { return shard.Append(input); });
 }
 
@@ -98,7 +100,14 @@ void BindWriter(py::module_& module) {
       .def("append", &Append, py::arg("input_ids").noconvert(),
            py::arg("sequence_offsets").noconvert(), py::arg("offsets").noconvert(),
            py::arg("token_ids").noconvert(), py::arg("counts").noconvert(),
-           py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert())
+           py::arg("weights").noconvert(), py::arg("sequence_ids").noconvert(),
+           py::arg("fingerprints").noconvert())
+      .def(
+          "has_room",
+          [](const Writer& w, uint64_t positions, uint64_t sequences, uint64_t entries) {
+            return w.get().HasRoom(positions, sequences, entries);
+          },
+          py::arg("positions"), py::arg("sequences"), py::arg("entries"))
       .def("commit",
            [](Writer& writer) { writer.Run([](ShardWriter& shard) { return shard.Commit(); }); })
       .def("finish", &Writer::Finish, py::arg("final_path"))

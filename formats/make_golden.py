@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "format")]
 
 import golden_invalid  # noqa: E402
 import golden_valid  # noqa: E402
+from reference_algorithms import crc32c  # noqa: E402
 from reference_decoder import ALIGNMENT, dumps  # noqa: E402
 from reference_encoder import ShardEncoder  # noqa: E402
 
@@ -48,6 +49,8 @@ def golden_cache() -> Iterator[tuple[str, bytes]]:
         },
         "metadata": {"teacher": "golden"}, "shards": rows,
     }  # fmt: skip
+    checked = dumps(manifest).removesuffix("\n}").encode() + b",\n  "
+    manifest["crc32c"] = f"{crc32c(checked):08x}"
     yield "valid/cache/manifest.json", dumps(manifest).encode() + b"\n"
     expected = {"manifest": manifest, "shards": contents}
     yield "valid/cache.json", dumps(expected).encode() + b"\n"

@@ -592,6 +592,12 @@ def decode_manifest(data: bytes) -> dict[str, Any]:
     require(ok, "version", 0, "not two integers")
     require(version[0] == VERSION[0], "version", 0, f"version {version} is not 1", Unsupported)
     require(manifest["alignment"] == ALIGNMENT, "alignment", 0, "another alignment")
+    if "crc32c" in manifest:
+        start = data.rfind(b'"crc32c"')
+        ok = list(manifest)[-1] == "crc32c" and start >= 0
+        require(ok, "crc32c", 0, "not the last member")
+        ok = manifest["crc32c"] == f"{crc32c(data[:start]):08x}"
+        require(ok, "crc32c", start, "the checksum of the bytes before it differs")
     check_types(manifest["config"], CONFIG, "config")
     dtype = manifest["config"]["weight_dtype"]
     ok = dtype in ("float32", "float16", "bfloat16")

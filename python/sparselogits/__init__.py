@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.alignment import check_alignment
 from sparselogits.config import CacheConfig
 from sparselogits.errors import (
     CacheIOError,
@@ -24,10 +25,13 @@ from sparselogits.errors import (
 )
 from sparselogits.fault import Fault
 from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
+from sparselogits.merge import MergeReport, merge
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
+from sparselogits.repack import RepackReport, repack
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
+from sparselogits.tokenizer_check import check_tokenizer
 from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
@@ -47,8 +51,10 @@ __all__ = [
     "FingerprintMismatchError",
     "FormatError",
     "InvalidArgumentError",
+    "MergeReport",
     "MismatchError",
     "RecoverReport",
+    "RepackReport",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -57,10 +63,14 @@ __all__ = [
     "VerifyReport",
     "VocabularyMismatchError",
     "capture",
+    "check_alignment",
+    "check_tokenizer",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
+    "merge",
     "open",
     "recover",
+    "repack",
     "sample",
     "verify",
 ]

@@ -9,14 +9,23 @@ from sparselogits.errors import (
     VocabularyMismatchError,
 )
 
+# The facts of `sparselogits.capture` that say which teacher a cache comes from.
+TEACHER_KEYS = ("teacher", "teacher_class", "teacher_dtype", "teacher_weights_fingerprint")
+
 _MISMATCHES = {
     "vocab_size": VocabularyMismatchError,
     "tokenizer_fingerprint": FingerprintMismatchError,
 }
 
 
-def check_same_config(held: CacheConfig, given: CacheConfig, where: str) -> None:
+def check_same_config(
+    held: CacheConfig, given: CacheConfig, where: str, holder: str = "the cache"
+) -> None:
     """Refuses a configuration that would store other things than the cache holds.
+
+    Args:
+        held: Of the cache, which errors call `holder`.
+        given: What is to go with it, which errors call `where`.
 
     Raises:
         MismatchError: Or the subclass for the field; names the field and both values.
@@ -24,7 +33,7 @@ def check_same_config(held: CacheConfig, given: CacheConfig, where: str) -> None
     name = held.first_difference(given)
     if name is not None:
         raise _MISMATCHES.get(name, MismatchError)(
-            f"{where}: config.{name} of the cache is {getattr(held, name)!r}, "
+            f"{where}: config.{name} of {holder} is {getattr(held, name)!r}, "
             f"not {getattr(given, name)!r}"
         )
 

@@ -16,7 +16,11 @@ from sparselogits.limits import MAX_SEQUENCE_ID
 
 @dataclass(frozen=True)
 class AppendBatch:
-    """Arrays of n sequences, T positions and E entries, of exactly the dtypes of the core."""
+    """Arrays of n sequences, T positions and E entries, of exactly the dtypes of the core.
+
+    `fingerprints` (n,) are those of tokens that are not at hand: `input_ids` are placeholders then.
+    Otherwise the core hashes `input_ids`.
+    """
 
     input_ids: npt.NDArray[np.int64]
     sequence_offsets: npt.NDArray[np.int64]
@@ -25,6 +29,7 @@ class AppendBatch:
     counts: npt.NDArray[np.int64] | None
     weights: npt.NDArray[np.float32] | None
     sequence_ids: npt.NDArray[np.uint64]
+    fingerprints: npt.NDArray[np.uint64] | None = None
 
 
 def convert_batch(

@@ -7,6 +7,7 @@ process, release and implementation. They find mistakes; they do not stop a forg
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,13 @@ def fingerprint_tokens(input_ids: npt.ArrayLike) -> int:
     return _core.fingerprint_tokens(ids.astype(np.uint32))
 
 
+def fingerprint_if_tokens(ids: npt.NDArray[np.int64]) -> int | None:
+    """The fingerprint of (S,) ids; None where one of them is no token id."""
+    if ids.size and (ids.min() < 0 or ids.max() > _MAX_TOKEN):
+        return None
+    return _core.fingerprint_tokens(ids.astype(np.uint32))
+
+
 def fingerprint_tokenizer(tokenizer: Any) -> str:
     """The fingerprint of a tokenizer's vocabulary and special tokens.
 
@@ -56,23 +64,47 @@ def fingerprint_tokenizer(tokenizer: Any) -> str:
     Raises:
         InvalidArgumentError: The object has no `get_vocab()`, or it is no str → int mapping.
     """
-    get_vocab = getattr(tokenizer, "get_vocab", None)
-    if not callable(get_vocab):
-        raise InvalidArgumentError(
-            f"tokenizer must have get_vocab(), got a {type(tokenizer).__name__}"
+    return TokenizerFacts.of(tokenizer).fingerprint()
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What a tokenizer's fingerprint is made of.
+
+    Attributes:
+        vocabulary: (id, token), ascending.
+        special: `special_tokens_map`, with plain text for tokens.
+    """
+
+    vocabulary: list[tuple[int, str]]
+    special: dict[str, Any]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> TokenizerFacts:
+        """The facts of an object. Raises InvalidArgumentError as `fingerprint_tokenizer`."""
+        get_vocab = getattr(tokenizer, "get_vocab", None)
+        if not callable(get_vocab):
+            raise InvalidArgumentError(
+                f"tokenizer must have get_vocab(), got a {type(tokenizer).__name__}"
+            )
+        try:
+            vocabulary = sorted((int(index), str(token)) for token, index in get_vocab().items())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InvalidArgumentError(f"get_vocab() must give token → id: {error}") from error
+        special = getattr(tokenizer, "special_tokens_map", None) or {}
+        return cls(vocabulary, {name: _plain(token) for name, token in special.items()})
+
+    def fingerprint(self) -> str:
+        """16 hex digits."""
+        canonical = json.dumps(
+            [
+                [[token, index] for index, token in self.vocabulary],
+                [[name, self.special[name]] for name in sorted(self.special)],
+            ],
+            ensure_ascii=True,
+            separators=(",", ":"),
         )
-    try:
-        vocabulary = sorted((int(index), str(token)) for token, index in get_vocab().items())
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"get_vocab() must give token → id: {error}") from error
-    special = getattr(tokenizer, "special_tokens_map", None) or {}
-    names = [[name, _plain(special[name])] for name in sorted(special)]
-    canonical = json.dumps(
-        [[[token, index] for index, token in vocabulary], names],
-        ensure_ascii=True,
-        separators=(",", ":"),
-    )
-    return f"{_core.xxh64(canonical.encode('ascii')):016x}"
+        return f"{_core.xxh64(canonical.encode('ascii')):016x}"
 
 
 def _plain(token: Any) -> Any:

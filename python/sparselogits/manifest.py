@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sparselogits import _core
 from sparselogits.config import CacheConfig
 from sparselogits.durable import io_error, replace_file
 from sparselogits.errors import CacheIOError, CorruptionError, InvalidArgumentError
-from sparselogits.limits import MAX_MANIFEST_BYTES, MAX_METADATA_BYTES
+from sparselogits.limits import MAX_MANIFEST_BYTES, MAX_METADATA_BYTES, MAX_SHARDS
 from sparselogits.manifest_parser import ManifestParser
+from sparselogits.plain_file import plain_file
 
 MANIFEST_NAME = "manifest.json"
 VERSION = (1, 0)
@@ -61,7 +65,8 @@ class Manifest:
     num_bytes: int = 0
 
     def to_bytes(self) -> bytes:
-        """The file's content: stable, so that equal manifests have equal digests."""
+        """The file's content: stable, so that equal manifests have equal digests. Its last member
+        is the checksum of all before."""
         fields = {
             "format": "sparselogits",
             "version": list(VERSION),
@@ -71,15 +76,25 @@ class Manifest:
             "metadata": self.metadata,
             "shards": [asdict(row) for row in self.shards],
         }
-        return (json.dumps(fields, indent=1) + "\n").encode("ascii")
+        checked = json.dumps(fields, indent=1).removesuffix("\n}").encode("ascii") + b",\n "
+        return checked + f'"crc32c": "{_core.crc32c(checked):08x}"\n}}\n'.encode("ascii")
 
     def write(self, directory: Path) -> None:
         """Replaces the manifest of a cache as a whole, durably.
 
         Raises:
-            CacheIOError: The old manifest is untouched.
+            CacheIOError: The system refused, or the manifest would be longer than its limits
+                allow. The old manifest is untouched.
         """
-        replace_file(directory / MANIFEST_NAME, self.to_bytes())
+        path, data = directory / MANIFEST_NAME, self.to_bytes()
+        if len(data) > MAX_MANIFEST_BYTES or len(self.shards) > MAX_SHARDS:
+            raise CacheIOError(
+                errno.EFBIG,
+                f"a manifest of {len(self.shards)} shards and {len(data)} bytes is above the "
+                f"limits {MAX_SHARDS} and {MAX_MANIFEST_BYTES}: use larger shards",
+                str(path),
+            )
+        replace_file(path, data)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -89,9 +104,10 @@ def read_manifest(directory: Path) -> Manifest:
         CacheIOError: There is none, or it cannot be read.
         FormatError: It is not what the format promises; the error names the field.
     """
-    path = directory / MANIFEST_NAME
+    path = plain_file(directory, MANIFEST_NAME, "manifest")
     try:
         with path.open("rb") as file:
+            ManifestParser(str(path)).check_length(os.fstat(file.fileno()).st_size)
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise io_error(error, "cannot read the manifest", path) from error
@@ -108,13 +124,14 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
     parser = ManifestParser(path)
     root = parser.load(data)
     parser.check_identity(root, VERSION[0], ALIGNMENT)
+    parser.check_crc(root, data)
     rows = tuple(
         ShardRow(**parser.shard_row(row, f"shards[{index}]"))
         for index, row in enumerate(parser.shards(root))
     )
     for name in ("file", "uuid"):
         _refuse_repeats(path, name, [getattr(row, name) for row in rows])
-    config = parser.member(root, "config", dict)
+    config = parser.config(root)
     parser.check_codec(config)
     try:
         cache_config = CacheConfig.from_dict(config)
@@ -164,19 +181,10 @@ def shard_path(directory: Path, file: str) -> Path:
     """Where a shard lies. A link may stand in for it only if it stays inside the cache.
 
     Raises:
-        CorruptionError: The file is a link out of the directory.
+        CorruptionError: The file is a link out of the directory, or no regular file.
         CacheIOError: It does not exist.
     """
-    path = directory / file
-    try:
-        resolved = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError):
-            raise io_error(error, "cannot open the shard", path) from error
-        raise CacheIOError(f"{path}: {error}") from error  # a loop of links, before Python 3.13
-    if path.is_symlink() and resolved.parent != directory.resolve():
-        raise CorruptionError("is a link out of the cache", str(path), None, "file")
-    return path
+    return plain_file(directory, file, "shard")
 
 
 def _refuse_repeats(path: str, name: str, values: list[str]) -> None:

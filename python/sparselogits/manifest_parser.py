@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from sparselogits import _core
+from sparselogits.config import CacheConfig
 from sparselogits.errors import CorruptionError, UnsupportedError
 from sparselogits.limits import (
-    MAX_ENTRIES_PER_RECORD,
     MAX_MANIFEST_BYTES,
+    MAX_MANIFEST_DEPTH,
     MAX_METADATA_BYTES,
+    MAX_NUMBER_CHARACTERS,
     MAX_SHARD_BYTES,
+    MAX_SHARD_ENTRIES,
     MAX_SHARD_POSITIONS,
     MAX_SHARD_SEQUENCES,
     MAX_SHARDS,
@@ -24,10 +29,15 @@ _ROW_LIMITS = {
     "bytes": MAX_SHARD_BYTES,
     "sequences": MAX_SHARD_SEQUENCES,
     "positions": MAX_SHARD_POSITIONS,
-    "entries": MAX_SHARD_POSITIONS * MAX_ENTRIES_PER_RECORD,
+    "entries": MAX_SHARD_ENTRIES,
 }
 # The META frame follows the header of a shard.
 _META_OFFSET = _core.format_constants()["header_length"]
+_CONFIG_FIELDS = frozenset(field.name for field in fields(CacheConfig))
+_MAX_CONFIG_TEXT = 255
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 2
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false"}
 
 T = TypeVar("T")
@@ -45,8 +55,7 @@ class ManifestParser:
 
     def load(self, data: bytes) -> dict[str, Any]:
         """The JSON object in `data`, with repeated keys, NaN and excessive nesting refused."""
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise self._corrupt("manifest", f"is longer than {MAX_MANIFEST_BYTES} bytes")
+        self.check_length(len(data))
         if not data:
             raise self._corrupt("manifest", "is empty")
         try:
@@ -55,18 +64,25 @@ class ManifestParser:
             raise self._corrupt("manifest", "is not UTF-8", error.start) from error
         try:
             root = json.loads(
-                text, object_pairs_hook=self._unique, parse_constant=self._refuse_constant
+                text,
+                object_pairs_hook=self._unique,
+                parse_constant=self._refuse_constant,
+                parse_int=self._integer,
             )
         except json.JSONDecodeError as error:
             offset = len(text[: error.pos].encode("utf-8"))
             raise self._corrupt("manifest", f"is not JSON: {error.msg}", offset) from error
         except RecursionError as error:
-            raise self._corrupt("manifest", "is nested too deeply") from error
-        except ValueError as error:  # an integer of more digits than Python converts
-            raise self._corrupt("manifest", f"is not usable JSON: {error}") from error
+            raise self._too_deep() from error
         if not isinstance(root, dict):
             raise self._corrupt("manifest", "must be an object")
+        self._check_depth(root)
         return root
+
+    def check_length(self, length: int) -> None:
+        """Refuses a file that is too long, before it is read where its length is known before."""
+        if length > MAX_MANIFEST_BYTES:
+            raise self._corrupt("manifest", f"is longer than {MAX_MANIFEST_BYTES} bytes")
 
     def member(self, parent: dict[str, Any], name: str, kind: type[T], where: str = "") -> T:
         """A required member of an object, of exactly one JSON type."""
@@ -96,6 +112,34 @@ class ManifestParser:
             )
         if self.member(root, "alignment", str) != alignment:
             raise self._corrupt("alignment", f"must be {alignment!r}")
+
+    def config(self, root: dict[str, Any]) -> dict[str, Any]:
+        """The members of `config`, each of them a short scalar; what they mean is not checked."""
+        config = self.member(root, "config", dict)
+        for name, value in config.items():
+            if name in _CONFIG_FIELDS and (
+                isinstance(value, (dict, list))
+                or (isinstance(value, str) and len(value) > _MAX_CONFIG_TEXT)
+            ):
+                raise self._corrupt(f"config.{name}", f"must not be {_shown(value)}")
+        return config
+
+    def check_crc(self, root: dict[str, Any], data: bytes) -> None:
+        """The checksum of the bytes before it. Who edits a manifest by hand takes it out."""
+        if "crc32c" not in root:
+            return
+        stated = self.member(root, "crc32c", str)
+        start = data.rfind(b'"crc32c"')
+        if next(reversed(root)) != "crc32c" or start < 0:
+            raise self._corrupt("crc32c", "must be the last member")
+        found = f"{_core.crc32c(data[:start]):08x}"
+        if stated != found:
+            raise self._corrupt(
+                "crc32c",
+                f"is {_shown(stated)}, but the bytes before it have {found!r}: the manifest is "
+                "damaged, or was edited (then delete this member)",
+                start,
+            )
 
     def check_codec(self, config: dict[str, Any]) -> None:
         """A codec of a later release is no corruption."""
@@ -154,6 +198,27 @@ class ManifestParser:
             fields[name] = value
         return fields
 
+    def _check_depth(self, root: Any) -> None:
+        # Level by level, unknown members too: recursion would need the very limit that it checks.
+        level = [root]
+        for _ in range(MAX_MANIFEST_DEPTH):
+            level = [
+                value
+                for container in level
+                for value in (container.values() if isinstance(container, dict) else container)
+                if isinstance(value, (dict, list))
+            ]
+        if level:
+            raise self._too_deep()
+
+    def _too_deep(self) -> CorruptionError:
+        return self._corrupt("manifest", f"is nested deeper than {MAX_MANIFEST_DEPTH} levels")
+
+    def _integer(self, digits: str) -> int:
+        if len(digits) > MAX_NUMBER_CHARACTERS:
+            raise self._corrupt("manifest", f"holds an integer of {len(digits)} digits")
+        return int(digits)
+
     def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for key, value in pairs:
@@ -183,6 +248,6 @@ def shard_metadata(path: str, content: bytes) -> dict[str, str]:
 
 
 def _shown(value: Any) -> str:
-    # What a hostile file says must not flood a terminal.
-    text = repr(value)
+    # What a hostile file says must not flood a terminal, nor memory on its way there.
+    text = _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,7 +10,6 @@ from sparselogits.append_batch import AppendBatch
 from sparselogits.directory import PARTIAL_SUFFIX, shard_name
 from sparselogits.durable import file_sha256, io_error, sync_directory
 from sparselogits.errors import SparseLogitsError
-from sparselogits.limits import MAX_SHARD_POSITIONS, MAX_SHARD_SEQUENCES
 from sparselogits.manifest import Manifest, ShardRow, metadata_json
 
 
@@ -52,10 +51,8 @@ class ShardSeries:
         Raises:
             InvalidArgumentError: Names what is wrong.
         """
-        sequences, positions = len(batch.sequence_ids), len(batch.input_ids)
-        if self._shard is not None and (
-            self._shard.num_sequences + sequences > MAX_SHARD_SEQUENCES
-            or self._shard.num_positions + positions > MAX_SHARD_POSITIONS
+        if self._shard is not None and not self._shard.has_room(
+            len(batch.input_ids), len(batch.sequence_ids), len(batch.token_ids)
         ):
             self._finish_shard(self._shard)
         if self._shard is None:
@@ -68,6 +65,7 @@ class ShardSeries:
             batch.counts,
             batch.weights,
             batch.sequence_ids,
+            batch.fingerprints,
         )
 
     def settle(self) -> None:

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 
+#include "sparselogits/limits.h"
+
 namespace sparselogits {
 namespace {
+
+constexpr uint64_t kMaxReserved = 1u << 20;  // elements of an array, before anything is decoded
 
 // The shard that holds an index. REQUIRES: index < starts.back().
 size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
@@ -37,12 +41,15 @@ Status CacheReader::CheckIndex(const char* what, int64_t index, uint64_t count) 
 }
 
 // Room for what positions of this cache hold on average and a fifth more: arrays seldom grow.
+// What a file claims to hold is worth a few megabytes, no more, until it has been decoded.
 void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
   const double average =
       this->num_positions() == 0
           ? 0
           : static_cast<double>(num_entries_) / static_cast<double>(this->num_positions());
-  const auto entries = static_cast<size_t>(static_cast<double>(num_positions) * average * 1.2) + 64;
+  const auto entries = static_cast<size_t>(std::min(
+      static_cast<double>(num_positions) * average * 1.2 + 64, static_cast<double>(kMaxReserved)));
+  num_positions = std::min(num_positions, kMaxReserved);
   batch->records.offsets.Reserve(num_positions + 1);
   batch->records.offsets.Append(0);
   batch->records.token_ids.Reserve(entries);
@@ -56,7 +63,9 @@ void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
 Status CacheReader::ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) const {
   while (first < last) {
     const size_t i = FindShard(position_starts_, first);
-    const uint64_t end = std::min(last, position_starts_[i + 1]);
+    // A block's worth at a time, because the tokens need their room before they are decoded.
+    const uint64_t end =
+        std::min({last, position_starts_[i + 1], first + (uint64_t{1} << kMaxBlockLog2)});
     const bool tokens = config_.format.store_tokens;
     std::shared_ptr<const ShardReader> shard;
     SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));

@@ -8,9 +8,6 @@
 namespace sparselogits {
 namespace {
 
-// LZ4 cannot do better than this: a block that claims more is not allocated for.
-constexpr uint64_t kMaxLz4Ratio = 255;
-
 Status Unwrap(ByteSpan payload, Frame* frame) {
   const auto at = static_cast<int64_t>(frame->offset);
   if (CurrentLz4() == nullptr)
@@ -18,11 +15,6 @@ Status Unwrap(ByteSpan payload, Frame* frame) {
         .Field("wrapping")
         .At(at + 5);
   const size_t length = frame->header.content_length;
-  if (length > kMaxLz4Ratio * (payload.size() + 1))
-    return Status::Corruption("an LZ4 block of " + std::to_string(payload.size()) +
-                              " bytes cannot hold " + std::to_string(length))
-        .Field("content_length")
-        .At(at + 12);
   frame->unwrapped.resize(length + kReadPadding);
   if (!CurrentLz4()->decompress(payload, frame->unwrapped.data(), length))
     return Status::Corruption("the payload is not an LZ4 block of content_length bytes")

@@ -53,6 +53,15 @@ Status CheckShapes(const SequenceInput& input, const RecordFormat& format) {
     return Status::InvalidArgument("sequence_ids must be one a sequence, got " +
                                    Number(input.sequence_ids.size()) + " for " +
                                    Number(input.sequence_offsets.size() - 1) + " sequences");
+  if (!input.fingerprints.empty()) {
+    if (format.store_tokens)
+      return Status::InvalidArgument(
+          "fingerprints must not be given where tokens are stored: these give them");
+    if (input.fingerprints.size() != input.sequence_ids.size())
+      return Status::InvalidArgument("fingerprints must be one a sequence, got " +
+                                     Number(input.fingerprints.size()) + " for " +
+                                     Number(input.sequence_ids.size()) + " sequences");
+  }
   if (input.offsets.size() != input.input_ids.size() + 1)
     return Status::InvalidArgument("offsets must have one value more than input_ids, got " +
                                    Number(input.offsets.size()) + " offsets for " +
@@ -230,7 +239,9 @@ Status Canonicalise(const SequenceInput& input, const RecordFormat& format,
     out->sequence_ids.push_back(input.sequence_ids[sequence]);
     out->lengths.push_back(static_cast<uint32_t>(end - begin));
     out->fingerprints.push_back(
-        FingerprintTokens(std::span(out->tokens).subspan(begin, end - begin)));
+        input.fingerprints.empty()
+            ? FingerprintTokens(std::span(out->tokens).subspan(begin, end - begin))
+            : input.fingerprints[sequence]);
   }
   return Status::Ok();
 }

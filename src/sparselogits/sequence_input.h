@@ -20,6 +20,9 @@ struct SequenceInput {
   std::span<const int64_t> counts;            // (entries) in counts caches
   std::span<const float> weights;             // (entries) in weights caches
   std::span<const uint64_t> sequence_ids;     // (sequences)
+  // (sequences) of tokens that are not at hand, whose input_ids are placeholders; only where tokens
+  // are not stored. Empty: hashed from input_ids.
+  std::span<const uint64_t> fingerprints = {};
 };
 
 // Valid sequences: ids strictly ascending within a position, counts that sum to rounds.

@@ -23,7 +23,7 @@ uint32_t LastNotAbove(uint32_t first, uint32_t count, uint64_t key, Value value)
 }  // namespace
 
 void ShardIndex::AddBlock(uint64_t frame_offset, uint32_t num_positions) {
-  block_offsets_.push_back(static_cast<uint32_t>(frame_offset / 8));
+  block_offsets_.push_back(static_cast<uint32_t>(frame_offset / kFrameUnit));
   block_starts_.push_back(static_cast<uint32_t>(next_block_start_));
   next_block_start_ += num_positions;
 }
@@ -33,12 +33,19 @@ void ShardIndex::AddSequence(uint32_t length) {
 }
 
 void ShardIndex::AddSequenceFrame(uint64_t frame_offset, uint32_t first_sequence) {
-  sequence_frame_offsets_.push_back(static_cast<uint32_t>(frame_offset / 8));
+  sequence_frame_offsets_.push_back(static_cast<uint32_t>(frame_offset / kFrameUnit));
   sequence_frame_starts_.push_back(first_sequence);
+}
+
+uint64_t ShardIndex::EncodedLength() const {
+  return kCountsLength + kBytesPerBlock * block_offsets_.size() +
+         kBytesPerSequenceFrame * sequence_frame_offsets_.size() +
+         kBytesPerSequenceStart * sequence_starts_.size();
 }
 
 Bytes ShardIndex::Encode() const {
   Bytes out;
+  out.reserve(EncodedLength());
   AppendLittle<uint32_t>(&out, static_cast<uint32_t>(block_offsets_.size()));
   AppendLittle<uint32_t>(&out, static_cast<uint32_t>(sequence_frame_offsets_.size()));
   AppendLittle<uint32_t>(&out, static_cast<uint32_t>(num_sequences()));
@@ -49,7 +56,7 @@ Bytes ShardIndex::Encode() const {
   return out;
 }
 
-Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
+Status ShardIndexView::Parse(ByteSpan content, const ShardHeader& shard, const Footer& footer) {
   const auto bad = [](const char* field, size_t offset, const std::string& what) {
     return Status::Corruption(what).Field(field).At(static_cast<int64_t>(offset));
   };
@@ -92,7 +99,7 @@ Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
     return Status::Ok();
   };
   // A frame before the index leaves room for at least its own header.
-  const uint64_t end_offset = (footer.index_offset - kFrameHeaderLength) / 8 + 1;
+  const uint64_t end_offset = (footer.index_offset - kFrameHeaderLength) / kFrameUnit + 1;
   SPARSELOGITS_RETURN_IF_ERROR(
       check("block_offsets", block_offsets_, num_blocks_, false, true, end_offset));
   SPARSELOGITS_RETURN_IF_ERROR(
@@ -108,6 +115,12 @@ Status ShardIndexView::Parse(ByteSpan content, const Footer& footer) {
     return bad("sequence_starts", content.size() - 4,
                "the sequences end at position " + std::to_string(sequence_start(num_sequences_)) +
                    " of " + std::to_string(num_positions_));
+  for (uint32_t block = 0; block < num_blocks_; ++block)
+    if (block_start(block + 1) - block_start(block) > uint64_t{1} << shard.block_log2)
+      return bad("block_starts", static_cast<size_t>(block_starts_ + size_t{4} * block - in),
+                 "block " + std::to_string(block) + " has " +
+                     std::to_string(block_start(block + 1) - block_start(block)) +
+                     " positions, above the limit 2^" + std::to_string(shard.block_log2));
   if ((num_blocks_ == 0) != (num_positions_ == 0))
     return bad("num_blocks", 0,
                std::to_string(num_blocks_) + " blocks for " + std::to_string(num_positions_) +

@@ -12,8 +12,6 @@
 
 namespace sparselogits {
 
-inline constexpr size_t kBytesPerSequence = 20;  // in a SEQS frame: id, fingerprint, length
-
 // The index as it grows.
 class ShardIndex {
  public:
@@ -25,7 +23,13 @@ class ShardIndex {
   uint64_t num_sequences() const { return sequence_starts_.size() - 1; }
   bool operator==(const ShardIndex&) const = default;
 
+  uint64_t EncodedLength() const;
   Bytes Encode() const;
+
+  // What each of these adds to the encoded length.
+  static constexpr uint64_t kBytesPerBlock = 8;
+  static constexpr uint64_t kBytesPerSequenceFrame = 8;
+  static constexpr uint64_t kBytesPerSequenceStart = 4;
 
  private:
   std::vector<uint32_t> block_offsets_, block_starts_;
@@ -38,18 +42,20 @@ class ShardIndex {
 class ShardIndexView {
  public:
   // Checks every array, so that what the accessors return lies inside the shard.
-  Status Parse(ByteSpan content, const Footer& footer);
+  Status Parse(ByteSpan content, const ShardHeader& shard, const Footer& footer);
 
   uint32_t num_blocks() const { return num_blocks_; }
   uint32_t num_sequences() const { return num_sequences_; }
   uint32_t num_sequence_frames() const { return num_sequence_frames_; }
-  uint64_t block_offset(uint32_t block) const { return uint64_t{8} * At(block_offsets_, block); }
+  uint64_t block_offset(uint32_t block) const {
+    return uint64_t{kFrameUnit} * At(block_offsets_, block);
+  }
   // The first position of a block; of num_blocks(): the number of positions.
   uint64_t block_start(uint32_t block) const {
     return block == num_blocks_ ? num_positions_ : At(block_starts_, block);
   }
   uint64_t sequence_frame_offset(uint32_t frame) const {
-    return uint64_t{8} * At(sequence_frame_offsets_, frame);
+    return uint64_t{kFrameUnit} * At(sequence_frame_offsets_, frame);
   }
   uint32_t sequence_frame_start(uint32_t frame) const {
     return frame == num_sequence_frames_ ? num_sequences_ : At(sequence_frame_starts_, frame);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "sparselogits/codec.h"
+#include "sparselogits/limits.h"
 #include "sparselogits/records.h"
 #include "sparselogits/status.h"
 
@@ -24,7 +25,8 @@ inline constexpr size_t kHeaderLength = 128;
 inline constexpr size_t kFrameHeaderLength = 32;
 inline constexpr size_t kCommitLength = 32;
 inline constexpr size_t kFooterLength = 64;
-inline constexpr size_t kFrameAlignment = 8;
+inline constexpr size_t kFrameAlignment = kFrameUnit;
+inline constexpr size_t kBytesPerSequence = 20;  // in a SEQS frame: id, fingerprint, length
 inline constexpr size_t kMaxSamplerLength = 16;
 
 inline constexpr uint64_t PaddedLength(uint64_t length) { return (length + 7) & ~uint64_t{7}; }
@@ -63,6 +65,11 @@ enum class FrameType : uint32_t {  // the four ASCII characters, as a little-end
   kCommit = 0x54494D43,            // CMIT
   kIndex = 0x58444E49,             // INDX
 };
+
+// How many times its payload (plus one byte) a wrapped content may be.
+inline constexpr uint64_t MaxLz4Ratio(FrameType type) {
+  return type == FrameType::kSequences ? kMaxLz4RatioOfSequences : kMaxLz4Ratio;
+}
 
 enum class Wrapping : uint8_t { kNone = 0, kLz4 = 1 };
 

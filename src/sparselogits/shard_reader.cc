@@ -62,7 +62,7 @@ Status ShardReader::Validate() {
         .Field("payload_length")
         .At(index_at + 8);
   SPARSELOGITS_RETURN_IF_ERROR(
-      index_.Parse(frame.content, footer_).Shift(index_at + int64_t{kFrameHeaderLength}));
+      index_.Parse(frame.content, header_, footer_).Shift(index_at + int64_t{kFrameHeaderLength}));
   touched_ = std::make_unique<std::atomic<bool>[]>(index_.num_blocks());
   return Status::Ok();
 }

@@ -106,6 +106,8 @@ Status ShardWalker::TakeBlock(const Frame& frame) {
   const uint32_t positions = frame.header.num_items;
   if (totals_.num_positions + positions > kMaxPositionsPerShard)
     return Status::Corruption("more positions than the limit 2^32 - 1").Field("num_items");
+  if (totals_.num_entries + frame.header.num_entries > kMaxEntriesPerShard)
+    return Status::Corruption("more entries than the limit 2^40").Field("num_entries");
   index_.AddBlock(frame.offset, positions);
   totals_.num_positions += positions;
   totals_.num_entries += frame.header.num_entries;

@@ -19,7 +19,8 @@ Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader fram
                         CurrentLz4() != nullptr && !content.empty();
   // Worth it only from 3 % on (formats/v1.md section 4).
   if (may_wrap && CurrentLz4()->compress(content, &wrapped) &&
-      wrapped.size() + content.size() * 3 / 100 < content.size()) {
+      wrapped.size() + content.size() * 3 / 100 < content.size() &&
+      content.size() <= MaxLz4Ratio(frame.type) * (wrapped.size() + 1)) {
     frame.wrapping = Wrapping::kLz4;
     payload = wrapped;
   }
@@ -82,12 +83,33 @@ Status ShardWriter::WriteFrame(FrameHeader frame, ByteSpan content) {
   return failure_;
 }
 
-Status ShardWriter::CheckRoom(const CanonicalSequences& sequences) const {
-  if (totals_.num_positions + sequences.tokens.size() > kMaxPositionsPerShard ||
-      totals_.num_sequences + sequences.lengths.size() > kMaxSequencesPerShard)
-    return Status::InvalidArgument(
-        "the shard is full: its limits are 2^32 - 1 positions and 2^28 sequences");
-  return Status::Ok();
+bool ShardWriter::HasRoom(uint64_t num_positions, uint64_t num_sequences,
+                          uint64_t num_entries) const {
+  // Each of the three is compared before anything is added: callers may ask for any number.
+  return num_positions <= kMaxPositionsPerShard - totals_.num_positions &&
+         num_sequences <= kMaxSequencesPerShard - totals_.num_sequences &&
+         num_entries <= kMaxEntriesPerShard - totals_.num_entries &&
+         IndexLength(num_positions, num_sequences, num_entries) <= kMaxFrameLength;
+}
+
+// The length of INDX at most, if so much more were appended and then committed.
+uint64_t ShardWriter::IndexLength(uint64_t num_positions, uint64_t num_sequences,
+                                  uint64_t num_entries) const {
+  const uint64_t positions = num_positions + pending_.entries.size();
+  const uint64_t entries = num_entries + pending_.token_ids.size();
+  const uint64_t sequences = num_sequences + pending_.lengths.size();
+  const uint64_t blocks = (positions >> header_.block_log2) + entries / kEntriesThatEndABlock + 1;
+  return index_.EncodedLength() + blocks * ShardIndex::kBytesPerBlock +
+         (sequences / kMaxSequencesPerFrame + 1) * ShardIndex::kBytesPerSequenceFrame +
+         sequences * ShardIndex::kBytesPerSequenceStart;
+}
+
+// What must still fit behind the blocks: SEQS frames of the pending sequences, CMIT, INDX, footer.
+uint64_t ShardWriter::TailLength() const {
+  const uint64_t sequences = pending_.lengths.size();
+  constexpr uint64_t kPaddedFrame = kFrameHeaderLength + kFrameAlignment;
+  return sequences * kBytesPerSequence + (sequences / kMaxSequencesPerFrame + 1) * kPaddedFrame +
+         kPaddedFrame + kCommitLength + kPaddedFrame + IndexLength(0, 0, 0) + kFooterLength;
 }
 
 uint64_t ShardWriter::uncommitted_bytes() const {
@@ -100,7 +122,10 @@ Status ShardWriter::Append(const SequenceInput& input) {
   SPARSELOGITS_RETURN_IF_ERROR(failure_);
   CanonicalSequences sequences;
   SPARSELOGITS_RETURN_IF_ERROR(Canonicalise(input, header_.config.format, &sequences));
-  SPARSELOGITS_RETURN_IF_ERROR(CheckRoom(sequences));
+  if (!HasRoom(sequences.tokens.size(), sequences.lengths.size(), sequences.token_ids.size()))
+    return Status::InvalidArgument(
+        "the shard has no room for this: its limits are 2^32 - 1 positions, 2^28 sequences, 2^40 "
+        "entries and an index of 2^30 bytes");
   totals_.num_positions += sequences.tokens.size();
   totals_.num_sequences += sequences.lengths.size();
   totals_.num_entries += sequences.token_ids.size();
@@ -115,7 +140,7 @@ Status ShardWriter::WriteBlocks(bool all) {
     entries += pending_.entries[position];
     const size_t positions = position + 1 - pending_position_;
     const bool last = all && position + 1 == num_positions;
-    if (positions == full || entries >= kMaxEntriesPerBlock || last) {
+    if (positions == full || entries >= kEntriesThatEndABlock || last) {
       SPARSELOGITS_RETURN_IF_ERROR(WriteBlock(positions, entries));
       entries = 0;
     }
@@ -143,7 +168,7 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   frame.num_items = static_cast<uint32_t>(num_positions);
   frame.num_entries = static_cast<uint32_t>(num_entries);
   const uint64_t offset = file_->size();
-  if (offset + kFrameHeaderLength + content.size() > kMaxShardLength)
+  if (offset + kFrameHeaderLength + PaddedLength(content.size()) + TailLength() > kMaxShardLength)
     return failure_ =
                Status::Io("the shard is full: its limit is 2^35 bytes", EFBIG).In(file_->path());
   SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
@@ -157,20 +182,10 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
 Status ShardWriter::Commit() {
   SPARSELOGITS_RETURN_IF_ERROR(failure_);
   SPARSELOGITS_RETURN_IF_ERROR(WriteBlocks(/*all=*/true));
-  if (!pending_.lengths.empty()) {
-    Bytes content;
-    for (const uint64_t id : pending_.sequence_ids) AppendLittle<uint64_t>(&content, id);
-    for (const uint64_t print : pending_.fingerprints) AppendLittle<uint64_t>(&content, print);
-    for (const uint32_t length : pending_.lengths) AppendLittle<uint32_t>(&content, length);
-    FrameHeader frame;
-    frame.type = FrameType::kSequences;
-    frame.num_items = static_cast<uint32_t>(pending_.lengths.size());
-    const uint64_t offset = file_->size();
-    SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
-    index_.AddSequenceFrame(offset, static_cast<uint32_t>(index_.num_sequences()));
-    for (const uint32_t length : pending_.lengths) index_.AddSequence(length);
-    pending_ = {};
-  }
+  for (size_t first = 0; first < pending_.lengths.size(); first += kMaxSequencesPerFrame)
+    SPARSELOGITS_RETURN_IF_ERROR(WriteSequences(
+        first, std::min<size_t>(kMaxSequencesPerFrame, pending_.lengths.size() - first)));
+  pending_ = {};
   if (committed_size_ != file_->size()) {
     uint8_t content[kCommitLength];
     chain_at_commit_ = chain_;
@@ -182,6 +197,26 @@ Status ShardWriter::Commit() {
     SPARSELOGITS_RETURN_IF_ERROR(failure_);
     committed_size_ = file_->size();
   }
+  return Status::Ok();
+}
+
+// One SEQS frame of pending sequences.
+Status ShardWriter::WriteSequences(size_t first, size_t count) {
+  Bytes content;
+  content.reserve(count * kBytesPerSequence);
+  for (const uint64_t id : std::span(pending_.sequence_ids).subspan(first, count))
+    AppendLittle<uint64_t>(&content, id);
+  for (const uint64_t fingerprint : std::span(pending_.fingerprints).subspan(first, count))
+    AppendLittle<uint64_t>(&content, fingerprint);
+  const auto lengths = std::span(pending_.lengths).subspan(first, count);
+  for (const uint32_t length : lengths) AppendLittle<uint32_t>(&content, length);
+  FrameHeader frame;
+  frame.type = FrameType::kSequences;
+  frame.num_items = static_cast<uint32_t>(count);
+  const uint64_t offset = file_->size();
+  SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
+  index_.AddSequenceFrame(offset, static_cast<uint32_t>(index_.num_sequences()));
+  for (const uint32_t length : lengths) index_.AddSequence(length);
   return Status::Ok();
 }
 

@@ -24,6 +24,9 @@ class ShardWriter {
   // Commits, writes index and footer, and renames the file to `path`. The writer is then done.
   Status Finish(const std::string& path);
 
+  // Whether the limits of a shard leave room for so much more; where not, Append refuses it.
+  bool HasRoom(uint64_t num_positions, uint64_t num_sequences, uint64_t num_entries) const;
+
   const Totals& totals() const { return totals_; }
   uint64_t bytes_written() const { return file_->size(); }
   uint64_t uncommitted_bytes() const;
@@ -37,7 +40,9 @@ class ShardWriter {
   Status WriteBlocks(bool all);
   Status WriteBlock(size_t num_positions, size_t num_entries);
   Status WriteFrame(FrameHeader frame, ByteSpan content);
-  Status CheckRoom(const CanonicalSequences& sequences) const;
+  Status WriteSequences(size_t first, size_t count);
+  uint64_t IndexLength(uint64_t num_positions, uint64_t num_sequences, uint64_t num_entries) const;
+  uint64_t TailLength() const;
 
   ShardHeader header_;
   std::unique_ptr<OutputFile> file_;

@@ -1,7 +1,4 @@
 // Shards on disk: write, read, commit, recover, and what a flipped bit or a cut does.
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
@@ -13,27 +10,15 @@
 #include "sparselogits/recover.h"
 #include "sparselogits/shard_writer.h"
 #include "sparselogits/verify.h"
+#include "temporary_directory.h"
 
 using namespace sparselogits;
 using sparselogits::testing::AllFormats;
 using sparselogits::testing::RandomBlock;
+using sparselogits::testing::TemporaryDirectory;
 namespace fs = std::filesystem;
 
 namespace {
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (fs::temp_directory_path() / "sparselogits-XXXXXX").string();
-    CHECK(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  std::string operator/(const char* name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 ShardHeader MakeHeader(const RecordFormat& format) {
   ShardHeader header;
@@ -165,6 +150,32 @@ TEST(a_refused_append_changes_nothing) {
   CHECK_EQ(writer->bytes_written(), before);
   CHECK_OK(writer->Finish(directory / "s"));
   CheckSame(good, directory / "s");
+}
+
+TEST(fingerprints_of_tokens_that_are_not_at_hand_are_stored_as_given) {
+  const TemporaryDirectory directory;
+  std::mt19937 random(4);
+  RecordFormat format = kCounts;
+  const Input input(format, 100, &random);
+  const std::vector<uint64_t> fingerprints{7, ~uint64_t{0}}, too_few{7};
+  SequenceInput given = input.view();
+  given.fingerprints = fingerprints;
+  std::unique_ptr<ShardWriter> writer;
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, &writer));
+  CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);  // tokens are stored
+  format.store_tokens = false;
+  CHECK_OK(ShardWriter::Create(directory / "q", MakeHeader(format), kMetadata, &writer));
+  given.fingerprints = too_few;
+  CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);
+  given.fingerprints = fingerprints;
+  CHECK_OK(writer->Append(given));
+  CHECK_OK(writer->Finish(directory / "s"));
+  std::unique_ptr<ShardReader> shard;
+  CHECK_OK(ShardReader::Open(directory / "s", CheckPayload::kYes, &shard));
+  std::vector<SequenceInfo> infos(2);
+  CHECK_OK(shard->ReadSequenceTable(infos.data()));
+  CHECK_EQ(infos[0].fingerprint, fingerprints[0]);
+  CHECK_EQ(infos[1].fingerprint, fingerprints[1]);
 }
 
 TEST(recovery_keeps_exactly_what_was_committed) {

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -14,6 +15,7 @@ import reference_decoder
 from golden import FORMATS, GOLDEN
 
 import sparselogits as sl
+from sparselogits.manifest import parse_manifest
 
 SCHEMA = json.loads((FORMATS / "manifest.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -31,9 +33,7 @@ def test_golden_manifest():
 def test_example_of_the_specification():
     text = (FORMATS / "v1.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.S)
-    example = json.loads(
-        example.replace("32 hex digits", "0" * 32).replace("64 hex digits", "0" * 64)
-    )
+    example = json.loads(re.sub(r"(\d+) hex digits", lambda match: "0" * int(match[1]), example))
     VALIDATOR.validate(example)
 
 
@@ -109,6 +109,7 @@ FOREIGN = [
 
 def changed(where, value):
     manifest = copy.deepcopy(MANIFEST)
+    del manifest["crc32c"]  # of bytes that are other ones now
     parent = manifest
     for key in where[:-1]:
         parent = parent[key]
@@ -164,3 +165,44 @@ def test_unknown_keys_are_ignored(cache):
     (cache / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert len(reference_decoder.decode(cache)["shards"]) == 2
     sl.open(cache).verify()
+
+
+def test_every_flipped_bit_of_the_manifest_is_refused_or_changes_nothing(cache):
+    path = cache / "manifest.json"
+    data = path.read_bytes()
+    harmless = 0
+    for bit in range(8 * len(data)):
+        broken = bytearray(data)
+        broken[bit // 8] ^= 1 << bit % 8
+        for parse in (
+            reference_decoder.decode_manifest,
+            lambda text: parse_manifest(text, "manifest.json"),
+        ):
+            try:
+                found = parse(bytes(broken))
+            except (reference_decoder.FormatError, sl.FormatError):
+                continue
+            harmless += 1
+            if isinstance(found, dict):
+                assert {name: found[name] for name in MANIFEST if name != "crc32c"} == {
+                    name: MANIFEST[name] for name in MANIFEST if name != "crc32c"
+                }
+            else:
+                assert replace(found, digest="") == replace(
+                    parse_manifest(data, "manifest.json"), digest=""
+                )
+    # The bits of the member's own name, and white space that stays white space.
+    assert harmless < 2 * 8 * len('"crc32c": \n\n')
+
+
+def test_the_checksum_is_the_last_member(cache):
+    text = (cache / "manifest.json").read_text(encoding="utf-8")
+    for broken, reason in [
+        (text.replace('{\n  "format"', '{"crc32c": "00000000",\n  "format"', 1), "twice"),
+        (text.removesuffix("\n}\n") + ', "more": 1}', "must be the last member"),
+        (text.replace('"crc32c"', '"\\u0063rc32c"'), "must be the last member"),
+        (text.replace("golden", "gilded"), "the manifest is damaged, or was edited"),
+    ]:
+        (cache / "manifest.json").write_text(broken, encoding="utf-8")
+        with pytest.raises(sl.CorruptionError, match=reason):
+            sl.open(cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("manifest") / "c"
     write(path, [random_sequence(0)])
     manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
+    del manifest["crc32c"]  # of bytes that these tests change
     return manifest
 
 
@@ -86,8 +88,8 @@ def test_bad_fields(good: dict[str, Any], where: str, value: Any) -> None:
         (b"null", "must be an object"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": 1, "a": 2}', "'a' twice"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested deeper"),
+        (b'{"a":' * 100_000, "nested deeper"),
         (b"1" * 10_000, "digits"),
         (b" " * ((1 << 26) + 1), "longer than"),
     ],
@@ -163,6 +165,7 @@ def test_shards_are_held_to_their_rows(tmp_path: Path, name: str, value: int) ->
     path = tmp_path / "c" / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["shards"][0][name] = value
+    del manifest["crc32c"]
     path.write_text(json.dumps(manifest))
     with pytest.raises((sl.FormatError, sl.MismatchError), match=r"shard-000000\.slc"):
         sl.open(tmp_path / "c")
@@ -170,8 +173,8 @@ def test_shards_are_held_to_their_rows(tmp_path: Path, name: str, value: int) ->
 
 def test_shards_are_held_to_the_config(tmp_path: Path) -> None:
     write(tmp_path / "c", [random_sequence(0)])
-    path = tmp_path / "c" / "manifest.json"
-    path.write_text(path.read_text().replace('"rounds": 20', '"rounds": 21'))
+    manifest = read_manifest(tmp_path / "c")
+    replace(manifest, config=replace(manifest.config, rounds=21)).write(tmp_path / "c")
     with pytest.raises((sl.FormatError, sl.MismatchError), match=r"rounds|config"):
         sl.open(tmp_path / "c")
 

@@ -11,7 +11,6 @@ import torch
 from small_cache import VOCAB, check_rows, flat, sequences, tokens_of, write_cache
 from torch.utils.data import DataLoader
 
-import sparselogits as sl
 from sparselogits import errors
 from sparselogits.torch import SparseLogitDataset, fused_linear_sparse_kd_loss, sparse_kd_loss
 
@@ -178,34 +177,6 @@ def test_tokens_from_the_caller(bare_path: str) -> None:
             check_rows(batch, LENGTHS)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_other_tokens_are_refused_by_name(path: str, bare_path: str, stored: bool) -> None:
-    """A peer keyed every row by the hash of its whole batch; here one row is found."""
-    given = windows()
-    given[13] = given[13].copy()
-    given[13][4] = 1
-    dataset = SparseLogitDataset(path if stored else bare_path, 26, shuffle=False, input_ids=given)
-    with pytest.raises(errors.FingerprintMismatchError) as caught:
-        list(dataset)
-    message = str(caught.value)
-    assert f"sequence {2**63 + 39} (index 13)" in message
-    assert f"{sl.fingerprint_tokens(given[13]):016x}" in message
-    assert f"{sl.fingerprint_tokens(tokens_of(13, 9)):016x}" in message
-    place = f"token 4 is 1 and was {tokens_of(13, 9)[4]}"
-    assert (place in message) == stored
-
-
-def test_tokens_in_another_order_are_refused(bare_path: str) -> None:
-    with pytest.raises(errors.FingerprintMismatchError, match=r"index 0\)"):
-        list(SparseLogitDataset(bare_path, 2, shuffle=False, input_ids=windows()[::-1]))
-
-
-def test_shorter_windows_are_refused(path: str) -> None:
-    given = [w[:-1] for w in windows()]
-    with pytest.raises(errors.FingerprintMismatchError, match="beginning of the other, of 8"):
-        list(SparseLogitDataset(path, 2, input_ids=given))
-
-
 def test_wrong_arguments(path: str, bare_path: str) -> None:
     for keywords, message in (
         ({"batch_size": 0}, "batch_size is 0"),
@@ -222,5 +193,5 @@ def test_wrong_arguments(path: str, bare_path: str) -> None:
             SparseLogitDataset(path, **keywords)
     with pytest.raises(errors.InvalidArgumentError, match="stores no tokens"):
         SparseLogitDataset(bare_path)
-    with pytest.raises(errors.InvalidArgumentError, match="1-D integers"):
+    with pytest.raises(errors.InvalidArgumentError, match="must be integers, got dtype float64"):
         next(iter(SparseLogitDataset(bare_path, input_ids=[w * 1.0 for w in windows()])))

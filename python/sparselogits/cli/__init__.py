@@ -13,12 +13,22 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sparselogits.cli import capture, demo, dump, inspect, recover, stats, verify
+from sparselogits.cli import (
+    capture,
+    demo,
+    dump,
+    inspect,
+    merge,
+    recover,
+    repack,
+    stats,
+    verify,
+)
 from sparselogits.cli.failures import INTERRUPTED, OK, USAGE, exit_code, report_failure
 from sparselogits.cli.output import discard_stdout, print_json, print_report
 from sparselogits.errors import InvalidArgumentError
 
-_VERBS = (capture, inspect, dump, stats, verify, recover, demo)
+_VERBS = (capture, inspect, dump, stats, verify, recover, merge, repack, demo)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sparselogits.cli.failures import require
+from sparselogits.cli.metadata_option import add_metadata, parse_metadata
 from sparselogits.errors import CacheIOError, InvalidArgumentError
 
 
@@ -32,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stored.add_argument("--weight-dtype", default="float32", help="of importance weights")
     stored.add_argument("--targets-mask", metavar="MASK.npy", help="bool: positions to capture")
     stored.add_argument("--sequence-ids", metavar="IDS.npy", help="one id a window")
-    stored.add_argument(
-        "--metadata", metavar="KEY=VALUE", action="append", default=[], help="may be repeated"
-    )
+    add_metadata(stored)
     teacher = parser.add_argument_group("teacher")
     teacher.add_argument(
         "--tokenizer", metavar="PATH", help="default: MODEL; it gives vocabulary and fingerprint"
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         InvalidArgumentError: Torch or transformers is missing; an argument is wrong.
         CacheIOError: A file cannot be read or written.
     """
-    metadata = _metadata(args.metadata)
+    metadata = parse_metadata(args.metadata)
     if args.no_tokenizer and args.tokenizer is not None:
         raise InvalidArgumentError("--tokenizer and --no-tokenizer exclude each other")
     require("capture", "torch", "transformers")
@@ -132,18 +131,6 @@ def _bars_on_a_terminal_only() -> Iterator[None]:
     finally:
         if silence:
             bars.enable_progress_bar()
-
-
-def _metadata(pairs: list[str]) -> dict[str, str]:
-    metadata: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InvalidArgumentError(f"--metadata must be KEY=VALUE, got {pair!r}")
-        if key in metadata:
-            raise InvalidArgumentError(f"--metadata {key!r} is given twice")
-        metadata[key] = value
-    return metadata
 
 
 def _sequence_ids(path: str) -> list[int]:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from torch.utils.data import IterableDataset, get_worker_info
 
 import sparselogits
+from sparselogits.alignment import TokenSource, checked_tokens
 from sparselogits.errors import InvalidArgumentError, MismatchError
 from sparselogits.torch.batch import Batch, pad_batch
 from sparselogits.torch.schedule import Schedule
-from sparselogits.torch.tokens import TokenSource, checked_tokens
 
 if TYPE_CHECKING:
     from sparselogits.reader import Cache
@@ -193,7 +193,7 @@ class SparseLogitDataset(IterableDataset[Batch]):
         sparse = self.cache.read_sequences(indices)
         tokens: npt.NDArray[np.integer] | None = sparse.input_ids
         if self._input_ids is not None:
-            tokens = checked_tokens(self._input_ids, self.cache, indices, sparse)
+            tokens = checked_tokens(self.cache, self._input_ids, indices)
         assert tokens is not None
         assert sparse.sequence_offsets is not None
         assert sparse.sequence_ids is not None

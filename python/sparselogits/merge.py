@@ -1,0 +1,176 @@
+"""`merge`: joins the caches of parallel writers without rewriting their shards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sparselogits.agreement import check_same_config
+from sparselogits.checks import boolean
+from sparselogits.directory import local_directory, shard_name
+from sparselogits.durable import make_directory
+from sparselogits.errors import CacheIOError, InvalidArgumentError
+from sparselogits.limits import MAX_MANIFEST_BYTES, MAX_SHARDS
+from sparselogits.manifest import Manifest, ShardRow, check_metadata, read_manifest
+from sparselogits.merge_metadata import merged_metadata
+from sparselogits.merge_order import SourceShard, ordered_shards
+from sparselogits.shard_links import link_or_copy
+from sparselogits.shard_set import open_shards
+from sparselogits.source_cache import source_manifest
+from sparselogits.staging import Staging, check_target
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge made.
+
+    Attributes:
+        path: Of the new cache.
+        sources: Number of caches that it was made of.
+        shards, sequences, positions, entries: What it holds.
+        bytes: Of all its files, the manifest included.
+        linked: Shards that share their file with the source.
+        copied: Shards that could not be linked.
+        complete: False where a source was incomplete (`allow_incomplete`).
+    """
+
+    path: str
+    sources: int
+    shards: int
+    sequences: int
+    positions: int
+    entries: int
+    bytes: int
+    linked: int
+    copied: int
+    complete: bool
+
+
+def merge(
+    sources: Iterable[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    allow_incomplete: bool = False,
+    progress: Progress | None = None,
+) -> MergeReport:
+    """Joins finished caches of the same teacher, configuration and tokenizer into a new one.
+
+    Nothing is decoded or written again: the shards become hard links to those of the sources, or
+    copies where the file system cannot link, and keep their uuid and SHA-256. They are ordered by
+    their lowest sequence_id. Structure and sequence ids are checked, records are not: that is for
+    `sl.verify`. The sources are never changed; afterwards they may be deleted.
+
+    The cache is made in `.NAME.merging` beside `path` and appears by one rename. A merge that was
+    killed leaves that directory, and nothing at `path`: the next call starts anew.
+
+    Args:
+        sources: The caches' directories, one or more.
+        path: The new cache: missing, or an empty directory.
+        metadata: Facts to add, and the values of those on which the sources differ. Those that
+            name the teacher (`teacher`, `teacher_*` of a capture) must be the same everywhere.
+        allow_incomplete: Take recovered caches too. The new one is then incomplete as well.
+        progress: Called with the bytes done and the bytes to do.
+
+    Raises:
+        InvalidArgumentError: No source; one is given twice, unfinished or incomplete; `path`
+            holds something or is inside a source; the shards are too many for one manifest.
+        MismatchError: Sources have different configurations or metadata, the same sequence_id or
+            the same shard; names the field, both values and both places.
+        FormatError: A source is damaged.
+        CacheIOError: There is no cache, another merge into `path` is at work, or the system
+            refused.
+    """
+    if isinstance(sources, (str, bytes, os.PathLike)):
+        raise InvalidArgumentError(f"sources must be several paths, got one: {sources!r}")
+    directories = [local_directory(source) for source in sources]
+    target = local_directory(path)
+    given = check_metadata(metadata)
+    allow_incomplete = boolean("allow_incomplete", allow_incomplete)
+    _refuse_repeated(directories)
+    check_target(target, directories)
+    caches = [
+        (directory, source_manifest(directory, allow_incomplete=allow_incomplete))
+        for directory in directories
+    ]
+    first_directory, first = caches[0]
+    for directory, manifest in caches[1:]:
+        check_same_config(first.config, manifest.config, str(directory), str(first_directory))
+    empty = Manifest(
+        first.config,
+        merged_metadata(caches, given),
+        complete=all(manifest.complete for _, manifest in caches),
+    )
+    shards = ordered_shards(caches)
+    merged = replace(empty, shards=tuple(_renamed(shards)))
+    _check_size(merged)
+    with Staging(target, "merging") as staging:
+        staging.discard()  # of a merge that was killed
+        try:
+            linked = _fill(staging.cache, merged, shards, progress)
+            staging.publish()
+        except BaseException:
+            with contextlib.suppress(CacheIOError):
+                staging.discard()
+            raise
+    written = read_manifest(target)
+    return MergeReport(
+        path=str(target),
+        sources=len(caches),
+        shards=len(shards),
+        sequences=sum(row.sequences for row in written.shards),
+        positions=sum(row.positions for row in written.shards),
+        entries=sum(row.entries for row in written.shards),
+        bytes=written.num_bytes + sum(row.bytes for row in written.shards),
+        linked=linked,
+        copied=len(shards) - linked,
+        complete=written.complete,
+    )
+
+
+def _renamed(shards: list[SourceShard]) -> list[ShardRow]:
+    return [replace(shard.row, file=shard_name(i)) for i, shard in enumerate(shards)]
+
+
+def _fill(
+    directory: Path, manifest: Manifest, shards: list[SourceShard], progress: Progress | None
+) -> int:
+    """Makes the cache in an empty directory; returns the number of shards that were linked."""
+    make_directory(directory)
+    total = sum(row.bytes for row in manifest.shards)
+    done = linked = 0
+    for shard, row in zip(shards, manifest.shards, strict=True):
+        linked += link_or_copy(shard.path, directory / row.file, row.sha256)
+        done += row.bytes
+        if progress is not None:
+            progress(done, total)
+    manifest.write(directory)  # syncs the directory too
+    open_shards(directory, manifest, verify_checksums=True)
+    return linked
+
+
+def _refuse_repeated(directories: list[Path]) -> None:
+    if not directories:
+        raise InvalidArgumentError("sources must be at least one cache, got none")
+    seen: dict[Path, Path] = {}
+    for directory in directories:
+        real = directory.resolve()
+        if real in seen:
+            also = "" if seen[real] == directory else f", also as {seen[real]}"
+            raise InvalidArgumentError(f"{directory} is given twice{also}")
+        seen[real] = directory
+
+
+def _check_size(manifest: Manifest) -> None:
+    size = len(manifest.to_bytes())
+    if len(manifest.shards) > MAX_SHARDS or size > MAX_MANIFEST_BYTES:
+        raise InvalidArgumentError(
+            f"{len(manifest.shards)} shards make a manifest of {size} bytes; the limits are "
+            f"{MAX_SHARDS} shards and {MAX_MANIFEST_BYTES} bytes: repack the sources first, "
+            "with a larger shard_bytes"
+        )

@@ -1,0 +1,98 @@
+"""The tokens of a cache that is repacked: stored in it, brought by the caller, or not at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselogits.arrays import integer_array
+from sparselogits.errors import CorruptionError, FingerprintMismatchError, InvalidArgumentError
+from sparselogits.fingerprint import fingerprint_tokens
+from sparselogits.reader import Cache
+from sparselogits.sparse import SparseLogits
+
+
+class RepackTokens:
+    """Checks every token that it gives against the fingerprints of the cache.
+
+    Args:
+        cache: The source.
+        store_tokens: Whether the new cache stores tokens.
+        input_ids: `input_ids[i]` holds the tokens of the cache's sequence i; only to add tokens to
+            a cache that stores none.
+
+    Raises:
+        InvalidArgumentError: Tokens are to be stored, but are neither in the cache nor given; or
+            they are given to no use, or not one array a sequence.
+    """
+
+    def __init__(self, cache: Cache, store_tokens: bool, input_ids: Any) -> None:
+        stored = cache.config.store_tokens
+        if input_ids is None and store_tokens and not stored:
+            raise InvalidArgumentError(
+                f"store_tokens=True needs input_ids: {cache.path} stores no tokens"
+            )
+        if input_ids is not None and (stored or not store_tokens):
+            raise InvalidArgumentError(
+                "input_ids add tokens to a cache that stores none: give them with "
+                f"store_tokens=True only, and not for {cache.path}, which "
+                + ("has its own" if stored else "is to go on without")
+            )
+        if input_ids is not None:
+            number = len(input_ids) if hasattr(input_ids, "__len__") else type(input_ids).__name__
+            if number != len(cache):
+                raise InvalidArgumentError(
+                    f"input_ids must be one array a sequence of {cache.path}, "
+                    f"got {number} for {len(cache)} sequences"
+                )
+        self._cache = cache
+        self._given = input_ids
+
+    @property
+    def are_at_hand(self) -> bool:
+        """Whether there are any; else only their fingerprints are known."""
+        return self._given is not None or self._cache.config.store_tokens
+
+    def of(self, indices: npt.NDArray[np.int64], sparse: SparseLogits) -> npt.NDArray[np.int64]:
+        """(T,) tokens of the sequences at `indices`, of which `sparse` are the records.
+
+        REQUIRES: `are_at_hand`.
+
+        Raises:
+            FingerprintMismatchError: Those given are not those that the teacher saw.
+            CorruptionError: Those stored do not have the fingerprint stored with them.
+            InvalidArgumentError: Those given are not one-dimensional integers.
+        """
+        starts = sparse.sequence_offsets
+        assert starts is not None
+        windows = []
+        for i, index in enumerate(indices.tolist()):
+            if self._given is not None:
+                window = integer_array(f"input_ids[{index}]", self._given[index])
+            else:
+                assert sparse.input_ids is not None
+                window = sparse.input_ids[starts[i] : starts[i + 1]].astype(np.int64)
+            self._check(index, window, int(starts[i + 1] - starts[i]))
+            windows.append(window)
+        return np.concatenate([np.empty(0, np.int64), *windows])
+
+    def _check(self, index: int, window: npt.NDArray[np.int64], length: int) -> None:
+        expected = int(self._cache.fingerprints[index])
+        found = fingerprint_tokens(window)
+        if found == expected and len(window) == length:
+            return
+        sequence_id = int(self._cache.sequence_ids[index])
+        if self._given is None:
+            raise CorruptionError(
+                f"sequence_id {sequence_id}: the stored tokens have the fingerprint "
+                f"{found:016x}, not {expected:016x}",
+                self._cache.path,
+                None,
+                "fingerprint",
+            )
+        raise FingerprintMismatchError(
+            f"sequence_id {sequence_id} (index {index}): the teacher saw {length} tokens with "
+            f"fingerprint {expected:016x}, but input_ids has {len(window)} with {found:016x}"
+        )
