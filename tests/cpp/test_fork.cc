@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
-#include <random>
 
 #include "check.h"
 #include "known_cache.h"
@@ -95,21 +94,18 @@ bool IsOpenIn(const std::string& prefix, int descriptor) {
 
 TEST(a_child_reads_on_whatever_other_threads_were_doing) {
   for (const int64_t repeats : {1, 200}) {  // LZ4-wrapped, if this build can write that
-    const KnownCache cache(5, 20, repeats);
-    for (const size_t max_open : {kMaxOpenShards, size_t{1}}) {
+    const KnownCache cache(3, 20, repeats);
+    for (const size_t max_open : {3, 2, 1}) {
       const std::unique_ptr<CacheReader> reader = cache.Open(max_open);
       std::atomic<bool> done = false;
       RunThreads(1 + kReadingThreads, [&](int i) {
         if (i == 0) {
           const AtTheEnd at_the_end{done};
-          for (int child = 0; child < 25; ++child)
-            CheckEndsWell(Fork([&] { CheckAll(cache.content, *reader, 100); }));
+          for (int child = 0; child < 40; ++child)
+            CheckEndsWell(Fork([&] { CheckAll(cache.content, *reader, 60); }));
         }
-        std::mt19937 random(static_cast<uint32_t>(i));
-        while (!done) {
-          const std::array sequences{static_cast<int64_t>(random() % reader->num_sequences())};
-          CheckSequences(cache.content, *reader, sequences);
-        }
+        // The shortest of reads: a good part of their time goes by under a mutex, if there is one.
+        while (!done) CheckPositions(cache.content, *reader, std::array{int64_t{5}});
       });
     }
   }
