@@ -16,6 +16,7 @@ from typing import TypeVar
 from layout import Layout, Place
 
 Damage = Callable[[Path], None]
+Choose = Callable[[Layout, random.Random, int], list[Damage]]
 T = TypeVar("T")
 
 _SECTOR = 4096
@@ -116,7 +117,7 @@ def missing_files(layout: Layout, rng: random.Random, count: int) -> list[Damage
     return [missing(name) for name in [*layout.index_files, *layout.sizes]]
 
 
-FAULTS = {
+FAULTS: dict[str, Choose] = {
     "bit, data": flipped_data_bits,
     "bit, index": flipped_index_bits,
     "sector zeroed": zeroed_sectors,
@@ -126,6 +127,12 @@ FAULTS = {
     "foreign index": foreign_indexes,
     "file missing": missing_files,
 }
+
+EQUAL_SIZE_FAULTS: dict[str, Choose] = {
+    "blocks swapped, equal sizes": swapped_units,
+    "files exchanged, equal sizes": exchanged_files,
+}
+"""For records of one size: a format may notice a fault only because sizes differ."""
 
 
 def _flips(places: list[Place], rng: random.Random, count: int) -> list[Damage]:

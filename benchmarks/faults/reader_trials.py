@@ -11,7 +11,7 @@ from typing import Any
 
 import children
 from adapters.base import Adapter
-from faults import FAULTS, Damage
+from faults import Choose, Damage
 from layout import layout_of
 from records import Record, Source
 
@@ -22,10 +22,11 @@ def run_reader_trials(
     adapter: Adapter,
     scratch: Path,
     datasets: tuple[list[Record], list[Record]],
+    faults: dict[str, Choose],
     trials: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All reader faults of one adapter: fault → outcomes, their number, and what was raised.
+    """Faults of what one adapter wrote: fault → outcomes, their number, and what was raised.
 
     Raises:
         RuntimeError: The format does not read back what it wrote; no trial would mean anything.
@@ -40,12 +41,12 @@ def run_reader_trials(
         raise RuntimeError(f"{adapter.name} does not read what it wrote: {outcome}")
     layout = layout_of(adapter, path, other)
     report = {}
-    for fault, places in FAULTS.items():
+    for fault, choose in faults.items():
         rng = random.Random(f"{seed} {fault}")
-        limit = min(trials, adapter.fewer.get(fault, trials))
+        limit = min(trials, adapter.most, adapter.fewer.get(fault, trials))
         outcomes: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
-        for damage in places(layout, rng, limit):
+        for damage in choose(layout, rng, limit):
             result = _trial(adapter, path, scratch / "trial", damage, expected)
             outcomes[OUTCOMES.get(result.kind, result.value)] += 1
             if result.kind != "value":

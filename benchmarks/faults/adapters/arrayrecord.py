@@ -7,11 +7,12 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters.base import Adapter, Range
-from adapters.file_series import Write, numbered_files, salvage_files, write_files
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from records import FILE_RECORDS, Source
+
+from adapters.base import Adapter, Range
+from adapters.file_series import Write, numbered_files, salvage_files, write_files
 
 _SUFFIX = ".array_record"
 _BLOCK = 1 << 16
@@ -41,14 +42,15 @@ class ArrayRecord(Adapter):
 
     def index_ranges(self, path: Path) -> list[tuple[Path, Range]]:
         return [
-            (file, (_data_chunks(file)[-1][1], file.stat().st_size))
+            (file, chunk)
             for file in self.data_files(path)
+            for chunk in _chunks(file)[FILE_RECORDS:]
         ]
 
     def units(self, file: Path) -> list[list[Range]]:
         # A chunk that runs over a block's header cannot be moved as it is.
         blocks: dict[int, list[Range]] = {}
-        for start, end in _data_chunks(file):
+        for start, end in _chunks(file)[:FILE_RECORDS]:
             if start // _BLOCK == (end - 1) // _BLOCK:
                 blocks.setdefault(start // _BLOCK, []).append((start, end))
         return list(blocks.values())
@@ -76,8 +78,8 @@ def _read(files: list[Path]) -> Iterator[bytes]:
         yield dataset[index]
 
 
-def _data_chunks(file: Path) -> list[Range]:
-    """Where the chunks of the records are; those that follow are the index."""
+def _chunks(file: Path) -> list[Range]:
+    """The chunks that are not padding: one for each record, then those of the index."""
     data = file.read_bytes()
     stream = b"".join(
         data[block + _BLOCK_HEADER : block + _BLOCK] for block in range(0, len(data), _BLOCK)
@@ -88,7 +90,7 @@ def _data_chunks(file: Path) -> list[Range]:
 
     chunks: list[Range] = []
     position = 0
-    while len(chunks) < FILE_RECORDS:
+    while position + _CHUNK_HEADER.size <= len(stream):
         size, kind = _CHUNK_HEADER.unpack_from(stream, position)
         end = position + _CHUNK_HEADER.size + size
         if kind == _RECORDS_CHUNK:

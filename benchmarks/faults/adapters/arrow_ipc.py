@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from records import BATCH, FILE_RECORDS, Source
+
 from adapters.base import Adapter, Range
 from adapters.file_series import Write, numbered_files, salvage_files, write_files
-from records import BATCH, FILE_RECORDS, Source
 
 _SCHEMA = pa.schema([("record", pa.binary())])
 _MAGIC = b"ARROW1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ class Adapter(ABC):
         repair: What the format offers after a crash, for the notes; "" for nothing.
         appending: What it offers to go on after a crash, for the notes.
         writes: Whether the faults of writers are tried with these settings.
-        fewer: Faults of which only so many trials are made, because each takes seconds.
+        most: Trials of a fault, where each takes long.
+        fewer: The same for single faults.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Adapter(ABC):
     repair = ""
     appending = ""
     writes = False
+    most = 1 << 30
     fewer: dict[str, int] = {}  # noqa: RUF012
 
     @abstractmethod
@@ -63,6 +66,17 @@ class Adapter(ABC):
         """What the format gives back of an unfinished dataset, by its own means."""
         return []
 
+    def marked_unfinished(self, path: Path) -> bool:
+        """Whether a dataset that can be read says that records may be missing."""
+        return False
+
     def resume(self, path: Path, source: Source) -> None:
-        """Goes on after a crash until all of `source` is written."""
-        raise NotImplementedError(self.appending)
+        """Goes on after a crash until all of `source` is written; only where `appending` can."""
+        raise NotImplementedError
+
+    @property
+    def can_resume(self) -> bool:
+        return type(self).resume is not Adapter.resume
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package)

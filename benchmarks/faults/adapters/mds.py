@@ -8,9 +8,10 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+from records import FILE_RECORDS, Source
+
 from adapters.base import Adapter, Range
 from adapters.item_offsets import item_ranges
-from records import FILE_RECORDS, Source
 
 # The image datasets of `streaming` import torchvision, whose PyPI build does not load beside a
 # CPU build of torch. No format depends on them.
@@ -27,6 +28,7 @@ class Mds(Adapter):
     name = "MDS"
     package = "mosaicml-streaming"
     settings = "defaults; `StreamingDataset(remote=…, local=…)`"
+    most = 60  # each opening makes shared memory and a process that watches it
     appending = "none: `MDSWriter` refuses a directory that is not empty"
     hashes: list[str] | None = None
     validate_hash: str | None = None

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from records import BATCH, FILE_RECORDS, Source
+
 from adapters.base import Adapter, Range
 from adapters.file_series import Write, numbered_files, salvage_files, write_files
-from records import BATCH, FILE_RECORDS, Source
 
 _SCHEMA = pa.schema([("record", pa.binary())])
 _SUFFIX = ".parquet"
@@ -31,6 +32,7 @@ class Parquet(Adapter):
     )
     repair = "none; closed files one by one"
     appending = "none: a file is only written anew; new files beside the closed ones"
+    writes = True
     checked = False
 
     def write(self, path: Path, source: Source) -> None:
@@ -96,7 +98,6 @@ class ParquetChecked(Parquet):
         "read by `parquet_dataset`"
     )
     checked = True
-    writes = True
 
 
 def _table(values: list[bytes]) -> Any:

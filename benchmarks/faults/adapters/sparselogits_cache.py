@@ -6,10 +6,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters.base import Adapter, Range
 from records import BATCH, Record, Source, encode
 
 import sparselogits as sl
+from adapters.base import Adapter, Range
 
 _CONFIG = sl.CacheConfig(vocab_size=49152, rounds=50)
 _SHARD_BYTES = 90_000  # about as many sequences as the files of the others hold
@@ -35,9 +35,7 @@ class SparseLogits(Adapter):
         cache = sl.open(path)
         for index in range(len(cache)):
             sequence = cache[index]
-            yield encode(
-                sequence.input_ids, sequence.offsets, sequence.token_ids, sequence.counts
-            )
+            yield encode(sequence.input_ids, sequence.offsets, sequence.token_ids, sequence.counts)
 
     def data_files(self, path: Path) -> list[Path]:
         return sorted(path.glob("*.slc"))
@@ -58,6 +56,12 @@ class SparseLogits(Adapter):
     def salvage(self, path: Path) -> list[bytes]:
         sl.recover(path)
         return list(self.read(path))
+
+    def marked_unfinished(self, path: Path) -> bool:
+        return not sl.open(path).complete
+
+    def version(self) -> str:
+        return sl.__version__
 
     def resume(self, path: Path, source: Source) -> None:
         with sl.CacheWriter(path, _CONFIG, resume=True, shard_bytes=_SHARD_BYTES) as writer:
