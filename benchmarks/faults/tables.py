@@ -105,7 +105,8 @@ def _resumed(trials: Rows) -> str:
     if not trials:
         return "cannot"
     identical = sum(trial["as_it_lies"] == "complete" for trial in trials)
-    return f"{identical} of {len(trials)} identical"
+    raised = sum(trial["resumed"].startswith("error") for trial in trials)
+    return f"{identical} of {len(trials)} identical" + (f", {raised} raise" if raised else "")
 
 
 def _table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:

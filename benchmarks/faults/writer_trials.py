@@ -124,7 +124,8 @@ def _state(adapter: Adapter, path: Path, records: list[Record], source: Source) 
     repaired = salvaged.value if salvaged.kind == "value" else []
     readable = max(found, repaired, key=len)
     return {
-        "appended": source.progress.appended,
+        # A writer may be killed after it took a record and before that was counted.
+        "appended": max(source.progress.appended, len(readable)),
         "committed": source.progress.committed,
         "as_it_lies": _answer(raw),
         "reason": None if raw.kind == "value" else _first_line(raw.value),

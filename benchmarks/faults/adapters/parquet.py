@@ -58,7 +58,9 @@ class Parquet(Adapter):
         return [path / _METADATA] if self.checked else []
 
     def index_ranges(self, path: Path) -> list[tuple[Path, Range]]:
-        ranges = super().index_ranges(path)
+        if self.checked:  # its reader takes the footers from `_metadata`
+            return super().index_ranges(path)
+        ranges = []
         for file in self.data_files(path):
             data = file.read_bytes()
             end = len(data) - _FOOTER_END
