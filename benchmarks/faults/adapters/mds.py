@@ -28,7 +28,7 @@ class Mds(Adapter):
     name = "MDS"
     package = "mosaicml-streaming"
     settings = "defaults; `StreamingDataset(remote=…, local=…)`"
-    most = 60  # each opening makes shared memory and a process that watches it
+    most = 40  # each opening makes shared memory and a process that watches it
     appending = "none: `MDSWriter` refuses a directory that is not empty"
     hashes: list[str] | None = None
     validate_hash: str | None = None
