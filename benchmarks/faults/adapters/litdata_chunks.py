@@ -29,7 +29,8 @@ class Litdata(Adapter):
     use_checkpoint = False
 
     def write(self, path: Path, source: Source) -> None:
-        os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(path.parent / "cache")
+        for kind in ("", "DATA_"):
+            os.environ[f"DATA_OPTIMIZER_{kind}CACHE_FOLDER"] = str(path.parent / "cache")
         optimize(
             lambda index: source[index].encoded,
             list(range(len(source))),
