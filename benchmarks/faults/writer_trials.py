@@ -11,8 +11,8 @@ from typing import Any
 
 import children
 from adapters.base import Adapter
-from full_disk import mount_small
 from records import RECORDS, Record, Source
+from small_disk import mount_small
 
 _PAUSE = 0.0005
 _KILL_SPREAD = 0.003

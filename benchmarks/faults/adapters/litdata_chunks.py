@@ -24,12 +24,13 @@ class Litdata(Adapter):
     settings = "defaults; `optimize(num_workers=1)`, `StreamingDataset(dir)`"
     appending = "`optimize(use_checkpoint=True)` again with the same inputs"
     # A file that is too short or missing is waited for, 2 s each.
-    fewer = {"truncated": 20, "files exchanged": 14}  # noqa: RUF012
+    fewer = {"truncated": 12, "files exchanged": 12}  # noqa: RUF012
     encryption: Encryption | None = None
     use_checkpoint = False
 
     def write(self, path: Path, source: Source) -> None:
-        os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(path.parent / "cache")
+        for kind in ("", "DATA_"):
+            os.environ[f"DATA_OPTIMIZER_{kind}CACHE_FOLDER"] = str(path.parent / "cache")
         optimize(
             lambda index: source[index].encoded,
             list(range(len(source))),
