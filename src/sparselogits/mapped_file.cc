@@ -61,7 +61,7 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
       if (descriptor >= 0) close(descriptor);
     }
     const int descriptor;
-  } file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  } file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a FIFO would wait
   if (file.descriptor < 0) return Status::System("cannot open", path);
   struct stat info;
   if (fstat(file.descriptor, &info) != 0) return Status::System("cannot stat", path);
