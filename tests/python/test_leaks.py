@@ -16,6 +16,7 @@ from caches import (
     write,
     write_and_fail,
 )
+from damage import damage, shard
 from held import held, mapped_shards, nothing_more_held
 
 import sparselogits as sl
@@ -36,17 +37,6 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
     before = held(tmp_path)
     yield
     assert held(tmp_path) == before
-
-
-def shard(path: Path, number: int) -> Path:
-    return path / f"shard-{number:06d}.slc"
-
-
-def damage(file: Path, place: float) -> None:
-    """Flips a bit at a fraction of the file's length."""
-    data = bytearray(file.read_bytes())
-    data[int(place * (len(data) - 1))] ^= 4
-    file.write_bytes(data)
 
 
 def test_what_is_counted_would_show_a_leak(path: Path) -> None:
@@ -205,23 +195,3 @@ def test_merges_and_repacks(path: Path, tmp_path: Path) -> None:
     damage(shard(path, 2), 0.4)
     with pytest.raises(sl.CorruptionError):
         sl.repack(path, tmp_path / "again", store_tokens=False)
-
-
-def test_datasets(path: Path, tmp_path: Path) -> None:
-    from sparselogits.torch import SparseLogitDataset
-
-    assert len(list(SparseLogitDataset(path, 2))) == 3  # torch starts its threads
-    with nothing_more_held(tmp_path):
-        iterator = iter(SparseLogitDataset(path, 2))
-        next(iterator)
-        del iterator
-        with pytest.raises(sl.InvalidArgumentError):
-            SparseLogitDataset(path, 0)
-        with pytest.raises(sl.InvalidArgumentError):
-            SparseLogitDataset(path, 2, input_ids=[[1]])
-        wrong = [sequence.input_ids[::-1] for sequence in SEQUENCES]
-        with pytest.raises(sl.MismatchError):
-            list(SparseLogitDataset(path, 2, input_ids=wrong))
-        damage(shard(path, 2), 0.4)
-        with pytest.raises(sl.CorruptionError):
-            list(SparseLogitDataset(path, 2))
