@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -30,36 +31,45 @@ def replace_file(path: Path, data: bytes) -> None:
     """Writes a whole file: a reader, or a crash at any moment, finds the old bytes or the new.
 
     Raises:
-        CacheIOError: The old file is untouched.
+        CacheIOError: The old file is untouched, or the new one is whole and may not survive a
+            crash of the machine.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                temporary.unlink(missing_ok=True)
+            raise
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise io_error(error, "cannot write", path) from error
 
 
 def make_directory(path: Path) -> None:
-    """Creates a directory and its parents, and syncs the parent of each new one.
+    """Creates a directory and its parents, each durable before there is one inside it.
 
     Raises:
         CacheIOError: One of them exists as something else, or the system refused.
     """
     missing = []
     ancestor = path
-    while not ancestor.exists() and ancestor != ancestor.parent:
-        missing.append(ancestor)
-        ancestor = ancestor.parent
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            sync_directory(made.parent)
+        while not ancestor.exists() and ancestor != ancestor.parent:
+            missing.append(ancestor)
+            ancestor = ancestor.parent
+        # One that is there may be all that a writer has left which died before it could sync it.
+        with contextlib.suppress(PermissionError):  # then it is not the work of such a writer
+            sync_directory(ancestor.parent)
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            sync_directory(directory.parent)
+        path.mkdir(exist_ok=True)  # says so where it is not a directory
     except OSError as error:
         raise io_error(error, "cannot create the directory", path) from error
 

@@ -92,6 +92,7 @@ class _Merge:
         self._directory = directory
         self._before = manifest
         self._manifest = manifest
+        self._listed = {row.file for row in manifest.shards} if manifest is not None else set()
         self._taken: list[ShardRow] = []
 
     def take_partial(self, partial: Path, final: Path) -> int:
@@ -103,9 +104,7 @@ class _Merge:
 
     def take_sealed(self, shard: Path) -> None:
         """Lists a finished shard, unless it is listed."""
-        if self._manifest is not None and any(
-            row.file == shard.name for row in self._manifest.shards
-        ):
+        if shard.name in self._listed:
             return
         found = _core.read_shard_info(str(shard))
         manifest = self._agree(found, shard)
@@ -126,7 +125,7 @@ class _Merge:
         manifest = self._manifest
         if manifest is not None and manifest is not self._before:
             if self._taken:
-                _refuse_repeated_ids(self._directory, manifest)
+                _refuse_repeated_ids(self._directory, manifest, self._taken)
             manifest.write(self._directory)
         rows = self._taken
         return RecoverReport(
@@ -162,14 +161,14 @@ def _final_names(directory: Path, listing: DirectoryListing) -> list[tuple[Path,
     return names
 
 
-def _refuse_repeated_ids(directory: Path, manifest: Manifest) -> None:
+def _refuse_repeated_ids(directory: Path, manifest: Manifest, taken: list[ShardRow]) -> None:
     ids, _, _ = open_shards(directory, manifest, verify_checksums=True).sequence_table()
     ordered = np.sort(ids)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
         raise MismatchError(
             f"{directory}: sequence_id {repeated[0]} is in more than one place; "
-            f"the shards without a manifest are {', '.join(row.file for row in manifest.shards)}"
+            f"the shards that no manifest lists are {', '.join(row.file for row in taken)}"
         )
 
 

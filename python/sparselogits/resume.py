@@ -43,7 +43,8 @@ def open_for_writing(
     listing = list_directory(directory)
     if not resume:
         _refuse_existing(directory, listing)
-    elif listing.is_unfinished:
+    elif listing.has_manifest or listing.is_unfinished:
+        # Even where nothing looks unfinished: a finished shard may not be listed yet.
         recover_directory(directory)
         listing = list_directory(directory)
     if not listing.has_manifest:

@@ -11,13 +11,15 @@
 #include <fstream>
 #include <iterator>
 
+#include "sparselogits/uninterrupted.h"
+
 namespace sparselogits {
 namespace {
 
 Status ReadAll(int descriptor, uint8_t* out, size_t size, const std::string& path) {
   for (size_t done = 0; done < size;) {
-    const ssize_t got = pread(descriptor, out + done, size - done, static_cast<off_t>(done));
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = Uninterrupted(
+        [&] { return pread(descriptor, out + done, size - done, static_cast<off_t>(done)); });
     if (got < 0) return Status::System("cannot read", path);
     if (got == 0) return Status::Truncated("the file shrank while it was read").In(path);
     done += static_cast<size_t>(got);
@@ -61,7 +63,10 @@ Status MappedFile::Open(const std::string& path, std::unique_ptr<MappedFile>* ou
       if (descriptor >= 0) close(descriptor);
     }
     const int descriptor;
-  } file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a FIFO would wait
+  } file{Uninterrupted([&] {
+    // Opening a pipe must not wait for who writes to it.
+    return open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  })};
   if (file.descriptor < 0) return Status::System("cannot open", path);
   struct stat info;
   if (fstat(file.descriptor, &info) != 0) return Status::System("cannot stat", path);

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "sparselogits/uninterrupted.h"
+
 namespace sparselogits {
 namespace {
 
@@ -15,9 +17,10 @@ Status SyncDirectoryOf(const std::string& path) {
   const std::string directory = slash == std::string::npos ? "."
                                 : slash == 0               ? "/"
                                                            : path.substr(0, slash);
-  const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int descriptor =
+      Uninterrupted([&] { return open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (descriptor < 0) return Status::System("cannot open the directory", directory);
-  const int result = fsync(descriptor);
+  const int result = Uninterrupted([&] { return fsync(descriptor); });
   const Status status = result == 0 ? Status::Ok() : Status::System("cannot sync", directory);
   close(descriptor);
   return status;
@@ -29,9 +32,13 @@ Status OutputFile::Create(const std::string& path, std::unique_ptr<OutputFile>* 
   std::unique_ptr<OutputFile> file(new OutputFile(path));
   if (!file->descriptor_.Open(path.c_str(), O_RDWR | O_CREAT | O_EXCL, 0666))
     return Status::System("cannot create", path);
-  SPARSELOGITS_RETURN_IF_ERROR(file->Lock());
-  *out = std::move(file);
-  return Status::Ok();
+  Status status = file->Lock();
+  if (status.ok()) status = SyncDirectoryOf(path);
+  if (status.ok())
+    *out = std::move(file);
+  else
+    static_cast<void>(RemoveFile(path));
+  return status;
 }
 
 Status OutputFile::Reopen(const std::string& path, std::unique_ptr<OutputFile>* out) {
@@ -55,10 +62,12 @@ Status OutputFile::Lock() {
 
 Status OutputFile::Append(ByteSpan bytes) {
   for (size_t done = 0; done < bytes.size();) {
-    const ssize_t written = pwrite(descriptor_.get(), bytes.data() + done, bytes.size() - done,
-                                   static_cast<off_t>(size_ + done));
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = Uninterrupted([&] {
+      return pwrite(descriptor_.get(), bytes.data() + done, bytes.size() - done,
+                    static_cast<off_t>(size_ + done));
+    });
     if (written < 0) return Status::System("cannot write", path_);
+    if (written == 0) return Status::Io("cannot write: not one byte was taken", EIO).In(path_);
     done += static_cast<size_t>(written);
   }
   size_ += bytes.size();
@@ -66,19 +75,22 @@ Status OutputFile::Append(ByteSpan bytes) {
 }
 
 Status OutputFile::Truncate(uint64_t length) {
-  if (ftruncate(descriptor_.get(), static_cast<off_t>(length)) != 0)
+  if (Uninterrupted([&] { return ftruncate(descriptor_.get(), static_cast<off_t>(length)); }) != 0)
     return Status::System("cannot truncate", path_);
   size_ = length;
   return Status::Ok();
 }
 
 Status OutputFile::Sync() {
-  if (fdatasync(descriptor_.get()) != 0) return Status::System("cannot sync", path_);
-  return Status::Ok();
+  if (Uninterrupted([&] { return fdatasync(descriptor_.get()); }) == 0) return Status::Ok();
+  Status failed = Status::System("cannot sync", path_);
+  // What is shown from memory alone must not be taken for what is there.
+  posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_DONTNEED);
+  return failed;
 }
 
 Status OutputFile::RenameTo(const std::string& path) {
-  if (fsync(descriptor_.get()) != 0) return Status::System("cannot sync", path_);
+  SPARSELOGITS_RETURN_IF_ERROR(Sync());
   if (std::rename(path_.c_str(), path.c_str()) != 0) return Status::System("cannot rename", path_);
   path_ = path;
   return SyncDirectoryOf(path);

@@ -13,16 +13,18 @@ namespace sparselogits {
 
 class OutputFile {
  public:
-  // Fails where the file exists already. Holds an exclusive flock until it is closed, so that a
-  // writer at work can be told from one that died.
+  // Fails where the file exists already, and leaves none where it fails later. Holds an exclusive
+  // flock until it is closed, so that a writer at work can be told from one that died. The name,
+  // not yet the content, survives a crash of the machine once this returns.
   static Status Create(const std::string& path, std::unique_ptr<OutputFile>* out);
-  // Opens an existing file, cuts it to `length` bytes and appends after them.
-  // Fails where another process holds the lock.
+  // Opens an existing file to append to it. Fails where another process holds the lock.
   static Status Reopen(const std::string& path, std::unique_ptr<OutputFile>* out);
 
   Status Append(ByteSpan bytes);
   Status Truncate(uint64_t length);
-  // Everything appended so far survives a crash of the machine once this returns.
+  // Everything appended so far survives a crash of the machine once this returns. After a failure
+  // nothing is known of what was appended since the last one: the kernel drops it unwritten, goes
+  // on showing it from memory, and reports the next attempt as a success.
   Status Sync();
   // Syncs, renames and makes the new name durable.
   Status RenameTo(const std::string& path);

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <unordered_set>
 
+#include "sparselogits/uninterrupted.h"
+
 namespace sparselogits {
 namespace {
 
@@ -38,7 +40,7 @@ bool PrivateDescriptor::Open(const char* path, int flags, mode_t mode) {
   const std::lock_guard lock(mutex);
   OpenOnes().insert(this);
   do {
-    descriptor_ = open(path, flags | O_CLOEXEC, mode);
+    descriptor_ = Uninterrupted([&] { return open(path, flags | O_CLOEXEC, mode); });
   } while (descriptor_ < 0 && errno == EINTR);
   if (descriptor_ < 0) OpenOnes().erase(this);
   return descriptor_ >= 0;

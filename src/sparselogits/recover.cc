@@ -17,8 +17,9 @@ Status RecoverShard(const std::string& partial_path, const std::string& path,
   ShardWalker search(input->bytes(), WalkDepth::kFrames);
   const Status stopped = search.Walk(input->bytes().size());
   const uint64_t end = search.committed_end();
-  // A file that this release cannot read at all is not the remains of one of its writers.
-  if (end == 0 && !stopped.ok() && input->bytes().size() >= kHeaderLength &&
+  // A file that this release cannot read at all is not the remains of one of its writers: they
+  // sync the header before they write more.
+  if (end == 0 && !stopped.ok() && input->bytes().size() > kHeaderLength &&
       stopped.offset() < static_cast<int64_t>(kHeaderLength))
     return Status(stopped).In(partial_path);
   if (stopped.code() == StatusCode::kUnsupported) return Status(stopped).In(partial_path);
@@ -31,6 +32,7 @@ Status RecoverShard(const std::string& partial_path, const std::string& path,
   if (end > 0) SPARSELOGITS_RETURN_IF_ERROR(committed.Walk(end).In(partial_path));
   if (committed.totals().num_sequences == 0) return RemoveFile(partial_path);
   recovered->totals = committed.totals();
+  input.reset();  // a mapping must not reach beyond the end of its file
   SPARSELOGITS_RETURN_IF_ERROR(output->Truncate(end));
   SPARSELOGITS_RETURN_IF_ERROR(SealShard(output.get(), committed.header(), committed.index(),
                                          committed.totals(), committed.commit_chain(), path));

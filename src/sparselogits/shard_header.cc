@@ -20,6 +20,20 @@ bool IsSamplerName(const std::string& name) {
          });
 }
 
+// Of bytes that may be anything: what is not printable ASCII becomes \xNN.
+std::string Quoted(const std::string& name) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out = "'";
+  for (const char c : name) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte >= 0x20 && byte < 0x7F)
+      out += c;
+    else
+      out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+  }
+  return out + "'";
+}
+
 // The first field outside its limits, or null. Both the writer and the reader of a header ask.
 const char* BadConfigField(const ShardConfig& config, std::string* what) {
   const auto temperature_is_bad = [what](double value) {
@@ -47,7 +61,7 @@ const char* BadConfigField(const ShardConfig& config, std::string* what) {
     return "weight_dtype";
   }
   if (!IsSamplerName(config.sampler)) {
-    *what = "'" + config.sampler + "' is not 1 to 16 characters of a-z 0-9 _ -";
+    *what = Quoted(config.sampler) + " is not 1 to 16 characters of a-z 0-9 _ -";
     return "sampler";
   }
   if (temperature_is_bad(config.temperature)) return "temperature";

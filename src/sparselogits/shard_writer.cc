@@ -67,14 +67,23 @@ Status ShardWriter::Create(const std::string& path, const ShardHeader& header, B
   std::unique_ptr<OutputFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(OutputFile::Create(path, &file));
   std::unique_ptr<ShardWriter> writer(new ShardWriter(header, std::move(file)));
+  const Status status = writer->Begin(metadata);
+  if (status.ok())
+    *out = std::move(writer);
+  else
+    static_cast<void>(RemoveFile(path));
+  return status;
+}
+
+Status ShardWriter::Begin(ByteSpan metadata) {
   uint8_t bytes[kHeaderLength];
-  EncodeHeader(header, bytes);
-  SPARSELOGITS_RETURN_IF_ERROR(writer->file_->Append(bytes));
+  EncodeHeader(header_, bytes);
+  SPARSELOGITS_RETURN_IF_ERROR(file_->Append(bytes));
+  // Recovery relies on it: whatever is longer than a header has a sound one, or is damaged.
+  SPARSELOGITS_RETURN_IF_ERROR(file_->Sync());
   FrameHeader frame;
   frame.type = FrameType::kMetadata;
-  SPARSELOGITS_RETURN_IF_ERROR(writer->WriteFrame(frame, metadata));
-  *out = std::move(writer);
-  return Status::Ok();
+  return WriteFrame(frame, metadata);
 }
 
 Status ShardWriter::WriteFrame(FrameHeader frame, ByteSpan content) {
@@ -194,7 +203,12 @@ Status ShardWriter::Commit() {
     frame.type = FrameType::kCommit;
     SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
     failure_ = file_->Sync();
-    SPARSELOGITS_RETURN_IF_ERROR(failure_);
+    if (!failure_.ok()) {
+      // Were this commit left in the file, a recovery would find it in the kernel's memory and call
+      // it safe. If it cannot be cut off either, the first failure is the one to report.
+      static_cast<void>(file_->Truncate(std::max<uint64_t>(committed_size_, kHeaderLength)));
+      return failure_;
+    }
     committed_size_ = file_->size();
   }
   return Status::Ok();

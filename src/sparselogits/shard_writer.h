@@ -13,7 +13,8 @@ namespace sparselogits {
 
 class ShardWriter {
  public:
-  // Creates `path` exclusively and writes the header and the metadata (JSON) to it.
+  // Creates `path` exclusively and writes the header and the metadata (JSON) to it. Leaves no file
+  // where it fails.
   static Status Create(const std::string& path, const ShardHeader& header, ByteSpan metadata,
                        std::unique_ptr<ShardWriter>* out);
 
@@ -37,6 +38,7 @@ class ShardWriter {
 
  private:
   ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file);
+  Status Begin(ByteSpan metadata);
   Status WriteBlocks(bool all);
   Status WriteBlock(size_t num_positions, size_t num_entries);
   Status WriteFrame(FrameHeader frame, ByteSpan content);

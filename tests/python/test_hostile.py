@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from caches import random_sequence, write
-from hostile_shards import SHARDS
+from hostile_shards import SHARDS, shard
 
 import sparselogits as sl
 from sparselogits import _core
@@ -139,6 +139,18 @@ def test_a_good_shard_needs_no_more_memory(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert {found[way][0] for way in ("info", "read", "read_last", "table", "verify")} == {"fine"}
     assert found["recover"][0] == "failed", "there was nothing to recover"
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [(b"\xff\xfe", r"'\xff\xfe'"), (b"\x1b[2J", r"'\x1b[2J'"), (b"a b", "'a b'"), (b"", "''")],
+)
+def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path, name: bytes, shown: str) -> None:
+    (tmp_path / "s.slc").write_bytes(shard(header={"sampler": name}))
+    with pytest.raises(sl.CorruptionError, match="is not 1 to 16 characters") as caught:
+        _core.read_shard_info(str(tmp_path / "s.slc"))
+    assert (caught.value.field, caught.value.offset) == ("sampler", 56)
+    assert caught.value.message.startswith(shown)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import sparselogits as sl
 from sparselogits.agreement import TEACHER_KEYS
 from sparselogits.directory import DirectoryLock
 from sparselogits.manifest import read_manifest
+from sparselogits.staging import Staging
 
 SCRIPT = Path(__file__).with_name("restart_script.py")
 SEQUENCES = [random_sequence(i, 100) for i in range(12)]
@@ -148,7 +149,7 @@ def test_a_merged_cache_takes_more_sequences_and_merges_again(tmp_path: Path) ->
 
 
 @given(recipe=recipes(), number=st.integers(1, 3), shard_bytes=st.sampled_from([1, 1 << 30]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_split_of_a_cache_merges_to_its_content(
     recipe: Recipe, number: int, shard_bytes: int
 ) -> None:
@@ -382,6 +383,26 @@ def test_what_appears_at_the_target_meanwhile_stays(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine").read_text() == "x"
     assert leftovers(tmp_path) == []
     assert sl.verify(b).ok
+
+
+def test_a_target_that_appears_before_the_work_begins_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = writers(tmp_path)
+
+    class Late(Staging):
+        """Another merge ends before this one takes the lock."""
+
+        def __enter__(self) -> Staging:
+            monkeypatch.undo()
+            sl.merge([b], tmp_path / "out")
+            return super().__enter__()
+
+    monkeypatch.setattr(sys.modules["sparselogits.merge"], "Staging", Late)
+    with pytest.raises(sl.InvalidArgumentError, match="out is not empty"):
+        sl.merge([a], tmp_path / "out", progress=lambda *_: pytest.fail("work was done"))
+    assert_holds(sl.open(tmp_path / "out"), SEQUENCES[:6])
+    assert leftovers(tmp_path) == []
 
 
 def _write_file(path: Path) -> None:

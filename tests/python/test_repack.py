@@ -92,7 +92,7 @@ def test_a_plain_repack_keeps_everything(source: Path, tmp_path: Path) -> None:
     order=st.sampled_from([None, "sequence_id"]),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_cache_comes_back_exactly(
     recipe: Recipe,
     shard_bytes: int,
@@ -153,6 +153,13 @@ def test_a_selection_comes_in_the_order_asked_for(source: Path, tmp_path: Path) 
     assert_holds(sl.open(tmp_path / "set"), [SEQUENCES[2], SEQUENCES[9]])
     assert sl.repack(source, tmp_path / "none", sequence_ids=[]).sequences == 0
     assert len(sl.open(tmp_path / "none")) == 0
+
+
+def test_ids_between_those_of_the_cache_are_not_found(tmp_path: Path) -> None:
+    write(tmp_path / "gaps", [SEQUENCES[5], SEQUENCES[1]])
+    for wanted in (0, 3, 6):
+        with pytest.raises(sl.SequenceNotFoundError, match=f"gaps has no sequence_id {wanted}$"):
+            sl.repack(tmp_path / "gaps", tmp_path / "out", sequence_ids=[5, wanted, 1])
 
 
 def test_damaged_sequences_are_dropped_by_leaving_them_out(tmp_path: Path) -> None:
@@ -367,6 +374,13 @@ def test_another_source_does_not_go_on(source: Path, tmp_path: Path) -> None:
     (tmp_path / ".out.repacking" / "plan.json").write_bytes(b"\xff{")
     with pytest.raises(sl.InvalidArgumentError, match="its source_digest is None"):
         sl.repack(source, tmp_path / "out")
+
+
+def test_a_plan_without_any_work_binds_nobody(source: Path, tmp_path: Path) -> None:
+    (tmp_path / ".out.repacking").mkdir()
+    (tmp_path / ".out.repacking" / "plan.json").write_text("{}")
+    assert sl.repack(source, tmp_path / "out").sequences == 12
+    assert names(tmp_path) == ["out", "source"]
 
 
 @pytest.mark.usefixtures("small_steps")

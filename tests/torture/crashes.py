@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from isolated import Child, TrialDied, in_child, rows_of_fresh_interpreter
+from isolated import HANG_SECONDS, Child, TrialDied, in_child, rows_of_fresh_interpreter
 from report import Row, Tally
 from workload import Workload, make_workload, recover_and_resume, write
 
@@ -25,7 +25,7 @@ import sparselogits as sl
 
 TEST_SCALE = 0.06
 SEED = 20_240_601
-KILLS = 1_000
+KILLS = 600
 KILLS_OF_A_CACHE = 3
 WRITERS = 3  # at once, each in a cache of its own
 WRITING, CLOSING, STARTING, RECOVERING = OCCUPATIONS = (
@@ -70,21 +70,24 @@ class _Lives:
     seen: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for seed in range(5):  # which also loads everything that the forks will need
+        for seed in range(5):
             workload, path = make_workload(seed), self.scratch / "undisturbed"
-            started = time.monotonic()
+            write(workload, path)  # loads everything that the forks will need
+            shutil.rmtree(path)
             closing: list[float] = []
-            write(workload, path, closing=lambda closing=closing: closing.append(time.monotonic()))
-            ended = time.monotonic()
-            self.add(WRITING, ended - started)
-            self.add(CLOSING, ended - closing[0])
-            sl.recover(path)
-            self.add(RECOVERING, time.monotonic() - ended)
-            started = time.monotonic()
-            write(workload, path, resume=True)
-            self.add(STARTING, time.monotonic() - started)
+            self.measure(WRITING, lambda w=workload, p=path: write(w, p))
+            self.measure(RECOVERING, lambda p=path: sl.recover(p))
+            self.measure(STARTING, lambda w=workload, p=path: write(w, p, resume=True))
             assert not recover_and_resume(workload, path, workload.num_sequences)
             shutil.rmtree(path)
+            write(workload, path, closing=lambda times=closing: times.append(time.monotonic()))
+            self.add(CLOSING, time.monotonic() - closing[0])
+            shutil.rmtree(path)
+
+    def measure(self, occupation: str, work: Callable[[], object]) -> None:
+        started = time.monotonic()
+        in_child(work)
+        self.add(occupation, time.monotonic() - started)
 
     def add(self, occupation: str, seconds: float) -> None:
         self.seen.setdefault(occupation, []).append(seconds)
@@ -106,13 +109,14 @@ class _Victim:
 
     def start(self, lives: _Lives) -> None:
         """Forks a process at work on the cache and draws the moment at which it is to die."""
-        occupation = str(self.rng.choice(OCCUPATIONS, p=SHARES)) if self.path.exists() else WRITING
+        is_begun = self.path.exists() and any(self.path.iterdir())
+        occupation = str(self.rng.choice(OCCUPATIONS, p=SHARES)) if is_begun else WRITING
         self.occupation = occupation
         self.step += 1
-        self._lives = lives
         self._delay = lives.of(occupation) * float(self.rng.uniform(0, 1.2))
         self.child = Child(_recover(self.path) if occupation == RECOVERING else self._write)
-        self.deadline = self.child.started + (60.0 if occupation == CLOSING else self._delay)
+        wait = HANG_SECONDS if occupation == CLOSING else self._delay  # close: see hear()
+        self.deadline = self.child.started + wait
 
     def hear(self) -> bool:
         """Takes what the process reports; False when it has ended."""

@@ -101,16 +101,21 @@ def write(
 ) -> int:
     """Writes what a cache lacks and closes it; returns how many sequences it began with.
 
-    `committed` hears how many sequences are durable, each time when a flush or an automatic commit
-    has returned; `closing` is called before the writer is closed.
+    `committed` hears how many sequences are durable: what the writer found, and each time when a
+    flush or an automatic commit has returned; `closing` is called before the writer is closed.
     """
     writer = sl.CacheWriter(path, workload.config, METADATA, resume=resume, **workload.options)
     found = writer.num_sequences
+    committed(found)
     with writer:
         for start, stop in _missing_steps(workload, found):
-            append(workload, writer, start, stop)
-            if stop in workload.flushes:
-                writer.flush()
+            try:
+                append(workload, writer, start, stop)
+                if stop in workload.flushes:
+                    writer.flush()
+            except sl.CacheIOError:
+                _insist(workload, writer)
+                raise
             if _everything_is_committed(writer):
                 committed(stop)
         closing()
@@ -199,6 +204,17 @@ def _recover_twice(workload: Workload, path: Path, at_least: int, at_most: int |
     return difference(
         workload, cache, at_least, workload.num_sequences if at_most is None else at_most
     )
+
+
+def _insist(workload: Workload, writer: sl.CacheWriter) -> None:
+    """A writer that failed must take nothing more: what follows would rest on a gap."""
+    last = workload.num_sequences - 1
+    for attempt in (writer.flush, lambda: append(workload, writer, last, last + 1)):
+        try:
+            attempt()
+        except sl.CacheIOError:
+            continue
+        raise AssertionError("a writer went on after it had failed")
 
 
 def _missing_steps(workload: Workload, found: int) -> Iterator[tuple[int, int]]:

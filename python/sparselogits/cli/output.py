@@ -35,7 +35,15 @@ def jsonable(value: Any) -> Any:
 
 def print_json(report: Any) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(jsonable(report), indent=2, allow_nan=False, ensure_ascii=False))
+    text = json.dumps(jsonable(report), indent=2, allow_nan=False, ensure_ascii=False)
+    print(harmless(text, keep="\n"))
+
+
+def harmless(text: str, keep: str = "") -> str:
+    """`text` with what a terminal would obey, or not show, as JSON escapes: a cache may hold it."""
+    return "".join(
+        char if char.isprintable() or char in keep else json.dumps(char)[1:-1] for char in text
+    )
 
 
 def print_report(report: Any) -> None:
@@ -96,7 +104,7 @@ def show_value(value: Any) -> str:
         return f"{value:,.2f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
-    return str(value)
+    return harmless(str(value))
 
 
 def discard_stdout() -> None:
@@ -150,4 +158,4 @@ def _rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ")
+    return harmless(name.replace("_", " "))
