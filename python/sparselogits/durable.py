@@ -37,7 +37,8 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)  # of a dead process that had this number
+            with temporary.open("xb") as file:  # exclusively: never through a link laid there
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
