@@ -73,6 +73,7 @@ def recover(path: str | os.PathLike[str]) -> RecoverReport:
 def recover_directory(directory: Path) -> RecoverReport:
     """As `recover`. REQUIRES: the caller holds the directory's lock."""
     _remove_temporary_manifests(directory)
+    _remove_second_names(directory)
     listing = list_directory(directory)
     if not listing.has_manifest and not listing.is_unfinished:
         raise CacheIOError(2, "holds no cache: no manifest and no shards", str(directory))
@@ -160,6 +161,17 @@ def _final_names(directory: Path, listing: DirectoryListing) -> list[tuple[Path,
             number += 1
         names.append((partial, final))
     return names
+
+
+def _remove_second_names(directory: Path) -> None:
+    """Where a crash of the machine cut a rename in half, both names may be there: of one file."""
+    try:
+        for partial in list_directory(directory).partials:
+            final = directory / partial.name.removesuffix(PARTIAL_SUFFIX)
+            if final.exists() and final.samefile(partial):
+                partial.unlink()
+    except OSError as error:
+        raise io_error(error, "cannot remove a second name of a shard in", directory) from error
 
 
 def _refuse_repeated_ids(directory: Path, manifest: Manifest, taken: list[ShardRow]) -> None:

@@ -1,5 +1,5 @@
-// Preloaded into an interpreter (LD_PRELOAD): watches the system calls on files below one directory,
-// logs them in order, and makes one of them fail. Only Linux, where off_t has 64 bits.
+// Preloaded into an interpreter (LD_PRELOAD): watches the system calls on files below one
+// directory, logs them in order, and makes one of them fail. Only Linux, where off_t has 64 bits.
 //
 // The real calls go through syscall(), so that nothing has to be looked up first. Not thread-safe:
 // the processes under test have one thread.
@@ -17,7 +17,20 @@
 #include <unistd.h>
 
 // faulty_calls.py repeats these two lists.
-enum kind { OPEN, WRITE, SYNC, DATASYNC, TRUNCATE, RENAME, UNLINK, MKDIR, CLOSE, MMAP, ADVISE, MARK };
+enum kind {
+  OPEN,
+  WRITE,
+  SYNC,
+  DATASYNC,
+  TRUNCATE,
+  RENAME,
+  UNLINK,
+  MKDIR,
+  CLOSE,
+  MMAP,
+  ADVISE,
+  MARK
+};
 enum action {
   PASS,         // nothing fails
   FAIL,         // the call is not made and returns an error
@@ -77,7 +90,8 @@ static int file_of(int descriptor) {
 
 static void put(const void* bytes, size_t length) {
   for (size_t done = 0; done < length;) {
-    const long written = syscall(SYS_write, log_descriptor, (const char*)bytes + done, length - done);
+    const long written =
+        syscall(SYS_write, log_descriptor, (const char*)bytes + done, length - done);
     if (written <= 0) _exit(99);
     done += (size_t)written;
   }
@@ -140,8 +154,8 @@ static void die(void) {
 
 static int open_any(const char* path, int flags, mode_t mode) {
   CALL(is_below(path), OPEN, (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode),
-       (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode), RECORD(.flags = (uint32_t)flags), path,
-       NULL, NULL);
+       (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode), RECORD(.flags = (uint32_t)flags),
+       path, NULL, NULL);
 }
 
 static mode_t mode_of(int flags, va_list arguments) {
@@ -179,8 +193,8 @@ ssize_t write(int descriptor, const void* data, size_t length) {
   const int file = file_of(descriptor);
   const off_t offset = file ? (off_t)syscall(SYS_lseek, descriptor, 0, SEEK_CUR) : 0;
   CALL(file, WRITE, syscall(SYS_write, descriptor, data, length),
-       syscall(SYS_write, descriptor, data, length / 2), RECORD(.file = file, .offset = offset), NULL,
-       NULL, data);
+       syscall(SYS_write, descriptor, data, length / 2), RECORD(.file = file, .offset = offset),
+       NULL, NULL, data);
 }
 
 int fsync(int descriptor) {
@@ -198,8 +212,8 @@ int fdatasync(int descriptor) {
 int ftruncate(int descriptor, off_t length) {
   const int file = file_of(descriptor);
   CALL(file, TRUNCATE, (int)syscall(SYS_ftruncate, descriptor, length),
-       (int)syscall(SYS_ftruncate, descriptor, length), RECORD(.file = file, .length = length), NULL,
-       NULL, NULL);
+       (int)syscall(SYS_ftruncate, descriptor, length), RECORD(.file = file, .length = length),
+       NULL, NULL, NULL);
 }
 
 int ftruncate64(int descriptor, off_t length) { return ftruncate(descriptor, length); }

@@ -104,8 +104,7 @@ class _Run:
                 disk = SimulatedDisk(root)
                 for call in self._log(root, self._write, number):
                     disk.replay(call)
-                calls = self._log(root, work)
-                self._lose_power(disk, calls, f"{name} after SIGKILL at call {number}", tally, 8)
+                self._follow(root, disk, work, f"{name} after SIGKILL at call {number}", tally)
 
     def lose_power_twice(self, tally: Tally, trees: list[_Tree]) -> None:
         """At each call of what follows a power loss."""
@@ -115,8 +114,7 @@ class _Run:
                 make_tree(trees[number].files, root)
                 disk = SimulatedDisk(root)
                 disk.mark = trees[number].committed
-                calls = self._log(root, work)
-                self._lose_power(disk, calls, f"{name} after power loss {number}", tally, 8)
+                self._follow(root, disk, work, f"{name} after power loss {number}", tally)
 
     def damage_tails(self, tallies: dict[str, Tally]) -> None:
         """Other bytes after the last sync of an unfinished shard."""
@@ -144,6 +142,15 @@ class _Run:
         if any(path.glob("*")):
             faulty_calls.mark(sl.recover(path).total_sequences)
 
+    def _follow(self, root: Path, disk: SimulatedDisk, work: Work, what: str, tally: Tally) -> None:
+        """Does what follows a crash, and loses power at some of its calls."""
+        try:
+            calls = self._log(root, work)
+        except sl.SparseLogitsError as error:
+            tally.lose(f"seed {self._seed}, {what}: {type(error).__name__}: {error}")
+        else:
+            self._lose_power(disk, calls, what, tally, share=0.25)
+
     def _log(self, root: Path, work: Work, kill_at: int = -1) -> list[Call]:
         """The calls and marks of a forked process, which may be killed after one of them."""
         log = os.memfd_create("log")
@@ -154,17 +161,18 @@ class _Run:
             work(root / CACHE, report)
 
         child = Child(logged)
-        errors = [value for kind, value in child.wait() if kind == "error"]
-        assert not errors, (self._seed, errors)
+        for kind, value in child.wait():
+            if kind == "error" and isinstance(value, BaseException):
+                raise value
         assert child.signal == (9 if kill_at >= 0 else None)
         calls = faulty_calls.read_log(os.pread(log, 1 << 26, 0))
         os.close(log)
         return calls
 
     def _lose_power(
-        self, disk: SimulatedDisk, calls: list[Call], what: str, tally: Tally, sparse: int = 1
+        self, disk: SimulatedDisk, calls: list[Call], what: str, tally: Tally, share: float = 1.0
     ) -> list[_Tree]:
-        """Tries what may be found after each of the calls, each different tree once."""
+        """Tries what may be found after each of the calls, or a share of it; each tree once."""
         trees: list[_Tree] = []
         seen = set()
         for number, call in enumerate(calls):
@@ -172,7 +180,7 @@ class _Run:
             if call.kind in (Kind.CLOSE, Kind.MMAP):  # changes nothing
                 continue
             for style, (data, names) in enumerate(FATES):
-                if self._rng.random() > self._scale * (1 if sparse == 1 else 2 / sparse):
+                if self._rng.random() > self._scale * share:
                     continue
                 rng = np.random.default_rng([SEED, self._seed, number, style])
                 tree = _Tree(disk.after_power_loss(data, names, rng), disk.mark)
