@@ -44,17 +44,31 @@ bool Decompress(ByteSpan in, uint8_t* out, size_t size) {
 
 constexpr Lz4Functions kPackage = {Compress, Decompress};
 
+// Imports the package now: the child of a fork would wait for ever for the lock of an import that
+// another thread of its parent had begun. Without the package nothing is compressed, and compressed
+// frames are refused when they are read.
+void UsePackage() {
+  try {
+    py::module_::import("lz4.block");
+  } catch (py::error_already_set&) {
+  }
+  SetLz4(&kPackage);
+}
+
 }  // namespace
 
 void BindLz4(py::module_& module) {
-  if (LinkedLz4() == nullptr) SetLz4(&kPackage);
+  if (LinkedLz4() == nullptr) UsePackage();
   // For tests: "liblz4" or "package"; returns whether it is there.
   module.def(
       "use_lz4",
       [](const std::string& which) {
-        const Lz4Functions* const functions = which == "package" ? &kPackage : LinkedLz4();
-        if (functions == nullptr) return false;
-        SetLz4(functions);
+        if (which == "package")
+          UsePackage();
+        else if (LinkedLz4() != nullptr)
+          SetLz4(LinkedLz4());
+        else
+          return false;
         return true;
       },
       py::arg("which"));

@@ -39,9 +39,7 @@ bool PrivateDescriptor::Open(const char* path, int flags, mode_t mode) {
   }
   const std::lock_guard lock(mutex);
   OpenOnes().insert(this);
-  do {
-    descriptor_ = Uninterrupted([&] { return open(path, flags | O_CLOEXEC, mode); });
-  } while (descriptor_ < 0 && errno == EINTR);
+  descriptor_ = Uninterrupted([&] { return open(path, flags | O_CLOEXEC, mode); });
   if (descriptor_ < 0) OpenOnes().erase(this);
   return descriptor_ >= 0;
 }
