@@ -11,9 +11,12 @@ os.environ["DISABLE_VERSION_CHECK"] = "1"  # or `optimize` asks PyPI for a newer
 from litdata import StreamingDataset, optimize
 from litdata.utilities.encryption import Encryption, FernetEncryption
 from records import FILE_RECORDS, Source
+from small_disk import mount_small
 
 from adapters.base import Adapter, Range
 from adapters.item_offsets import item_ranges
+
+_SHARED_MEMORY = 1 << 24
 
 
 class Litdata(Adapter):
@@ -29,6 +32,7 @@ class Litdata(Adapter):
     use_checkpoint = False
 
     def write(self, path: Path, source: Source) -> None:
+        mount_small(Path("/dev/shm"), _SHARED_MEMORY)  # for what a killed worker leaves
         for kind in ("", "DATA_"):
             os.environ[f"DATA_OPTIMIZER_{kind}CACHE_FOLDER"] = str(path.parent / "cache")
         optimize(
