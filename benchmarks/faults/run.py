@@ -104,33 +104,29 @@ def _run_format(name: str, scratch: Path, args: argparse.Namespace) -> list[dict
     rows = []
     for adapter in adapters.load(name):
         started = time.monotonic()
-        stored = {}
+        row: dict[str, Any] = {
+            "name": adapter.name,
+            "package": adapter.package,
+            "version": adapter.version(),
+            "settings": adapter.settings,
+            "repair": adapter.repair,
+            "appending": adapter.appending,
+            "stored": {},
+            "writing": None,
+        }
         for datasets, faults in ((draws, FAULTS), (equal, EQUAL_SIZE_FAULTS)):
             with tempfile.TemporaryDirectory(dir=scratch) as own:
-                stored |= run_reader_trials(
+                row["stored"] |= run_reader_trials(
                     adapter, Path(own), datasets, faults, args.trials, args.seed
                 )
-        writing = None
         if adapter.writes:
             with tempfile.TemporaryDirectory(dir=scratch) as own:
-                writing = run_writer_trials(
+                row["writing"] = run_writer_trials(
                     adapter, Path(own), draws[0], args.writer_trials, args.seed
                 )
-        seconds = time.monotonic() - started
-        print(f"{adapter.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-        rows.append(
-            {
-                "name": adapter.name,
-                "package": adapter.package,
-                "version": adapter.version(),
-                "settings": adapter.settings,
-                "repair": adapter.repair,
-                "appending": adapter.appending,
-                "seconds": seconds,
-                "stored": stored,
-                "writing": writing,
-            }
-        )
+        row["seconds"] = round(time.monotonic() - started)
+        print(f"{adapter.name}: {row['seconds']} s", file=sys.stderr, flush=True)
+        rows.append(row)
     return rows
 
 

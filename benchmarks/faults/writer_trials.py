@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import time
@@ -11,13 +12,13 @@ from typing import Any
 
 import children
 from adapters.base import Adapter
-from full_disk import mount_small
 from records import RECORDS, Record, Source
+from small_disk import mount_small
 
-_PAUSE = 0.0005
-_KILL_SPREAD = 0.003
+_PAUSE = 0.002
+_KILL_SPREAD = 0.006
 _WRITE_SECONDS = 60.0
-_DEADLINE = 60.0
+_KILL_ATTEMPTS = 20
 
 Trial = dict[str, Any]
 
@@ -55,20 +56,24 @@ def _resumed(adapter: Adapter, path: Path, records: list[Record], rng: random.Ra
 
 
 def _kill(adapter: Adapter, path: Path, records: list[Record], rng: random.Random) -> Source:
-    source = Source(records, pause=_PAUSE)
-    child = children.spawn(lambda: adapter.write(path, source))
-    moment = rng.randrange(4, RECORDS)
-    deadline = time.monotonic() + _DEADLINE
-    while source.progress.appended < moment and time.monotonic() < deadline:
-        time.sleep(_PAUSE / 5)
-    time.sleep(rng.random() * _KILL_SPREAD)
-    children.kill_group(child)
-    return source
+    """Leaves what a writer leaves that was killed before its end."""
+    for _ in range(_KILL_ATTEMPTS):
+        source = Source(records, pause=_PAUSE)
+        child = children.spawn(lambda source=source: adapter.write(path, source))
+        moment = rng.randrange(4, RECORDS)
+        deadline = time.monotonic() + _WRITE_SECONDS
+        while source.progress.appended < moment and time.monotonic() < deadline:
+            time.sleep(_PAUSE / 10)
+        time.sleep(rng.random() * _KILL_SPREAD)
+        if os.WIFSIGNALED(children.kill_group(child)):
+            return source
+        shutil.rmtree(path)  # the writer was faster
+    raise RuntimeError(f"{adapter.name} was never killed in {_KILL_ATTEMPTS} attempts")
 
 
 def _disk_full(adapter: Adapter, path: Path, records: list[Record], rng: random.Random) -> Trial:
     """A file system with room for a part of the dataset, at the writer and afterwards."""
-    size = int(rng.uniform(0.1, 0.9) * sum(len(record.encoded) for record in records))
+    size = int(rng.uniform(0.1, 0.9) * _size(adapter, path.parent / "whole", records))
     source = Source(records)
 
     def on_small_disk() -> Trial:
@@ -81,6 +86,16 @@ def _disk_full(adapter: Adapter, path: Path, records: list[Record], rng: random.
         raise RuntimeError(f"a full disk could not be tried: {result}")
     trial: Trial = result.value
     return trial
+
+
+def _size(adapter: Adapter, path: Path, records: list[Record]) -> int:
+    """Bytes of the whole dataset; the directory is gone again."""
+    written = children.run(lambda: adapter.write(path, Source(records)), _WRITE_SECONDS)
+    if written.kind != "value":
+        raise RuntimeError(f"{adapter.name} does not write: {written}")
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    shutil.rmtree(path)
+    return size
 
 
 def _raised(adapter: Adapter, path: Path, records: list[Record], rng: random.Random) -> Trial:

@@ -37,7 +37,8 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)  # of a dead process that had this number
+            with temporary.open("xb") as file:  # exclusively: never through a link laid there
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -52,7 +53,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Creates a directory and its parents, and syncs the parent of each new one.
+    """Creates a directory and its parents, each durable before there is one inside it.
 
     Raises:
         CacheIOError: One of them exists as something else, or the system refused.
@@ -63,9 +64,13 @@ def make_directory(path: Path) -> None:
         while not ancestor.exists() and ancestor != ancestor.parent:
             missing.append(ancestor)
             ancestor = ancestor.parent
-        path.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            sync_directory(made.parent)
+        # One that is there may be all that a writer has left which died before it could sync it.
+        with contextlib.suppress(PermissionError):  # then it is not the work of such a writer
+            sync_directory(ancestor.parent)
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            sync_directory(directory.parent)
+        path.mkdir(exist_ok=True)  # says so where it is not a directory
     except OSError as error:
         raise io_error(error, "cannot create the directory", path) from error
 

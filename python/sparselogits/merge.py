@@ -13,7 +13,6 @@ from sparselogits.checks import boolean
 from sparselogits.directory import local_directory, shard_name
 from sparselogits.durable import make_directory
 from sparselogits.errors import CacheIOError, InvalidArgumentError
-from sparselogits.limits import MAX_MANIFEST_BYTES, MAX_SHARDS
 from sparselogits.manifest import Manifest, ShardRow, check_metadata, read_manifest
 from sparselogits.merge_metadata import merged_metadata
 from sparselogits.merge_order import SourceShard, ordered_shards
@@ -79,12 +78,12 @@ def merge(
 
     Raises:
         InvalidArgumentError: No source; one is given twice, unfinished or incomplete; `path`
-            holds something or is inside a source; the shards are too many for one manifest.
+            holds something or is inside a source.
         MismatchError: Sources have different configurations or metadata, the same sequence_id or
             the same shard; names the field, both values and both places.
         FormatError: A source is damaged.
-        CacheIOError: There is no cache, another merge into `path` is at work, or the system
-            refused.
+        CacheIOError: There is no cache, another merge into `path` is at work, the shards are too
+            many for one manifest (repack the sources into larger ones), or the system refused.
     """
     if isinstance(sources, (str, bytes, os.PathLike)):
         raise InvalidArgumentError(f"sources must be several paths, got one: {sources!r}")
@@ -108,7 +107,6 @@ def merge(
     )
     shards = ordered_shards(caches)
     merged = replace(empty, shards=tuple(_renamed(shards)))
-    _check_size(merged)
     with Staging(target, "merging") as staging:
         staging.discard()  # of a merge that was killed
         try:
@@ -164,13 +162,3 @@ def _refuse_repeated(directories: list[Path]) -> None:
             also = "" if seen[real] == directory else f", also as {seen[real]}"
             raise InvalidArgumentError(f"{directory} is given twice{also}")
         seen[real] = directory
-
-
-def _check_size(manifest: Manifest) -> None:
-    size = len(manifest.to_bytes())
-    if len(manifest.shards) > MAX_SHARDS or size > MAX_MANIFEST_BYTES:
-        raise InvalidArgumentError(
-            f"{len(manifest.shards)} shards make a manifest of {size} bytes; the limits are "
-            f"{MAX_SHARDS} shards and {MAX_MANIFEST_BYTES} bytes: repack the sources first, "
-            "with a larger shard_bytes"
-        )

@@ -22,7 +22,7 @@ from sparselogits.directory import (
 )
 from sparselogits.durable import file_sha256, io_error
 from sparselogits.errors import CacheIOError, MismatchError
-from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest
+from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest, shard_path
 from sparselogits.manifest_parser import shard_metadata
 from sparselogits.shard_set import open_shards
 
@@ -97,6 +97,7 @@ class _Merge:
 
     def take_partial(self, partial: Path, final: Path) -> int:
         """Seals an unfinished shard under its final name; returns the bytes that were cut off."""
+        partial = shard_path(self._directory, partial.name)  # never cuts a file that lies elsewhere
         found = _core.recover_shard(str(partial), str(final))
         if found["sequences"] == 0 and found["metadata_json"]:
             self._agree(found, partial)  # else the writer died before it had written anything
@@ -106,7 +107,7 @@ class _Merge:
         """Lists a finished shard, unless it is listed."""
         if shard.name in self._listed:
             return
-        found = _core.read_shard_info(str(shard))
+        found = _core.read_shard_info(str(shard_path(self._directory, shard.name)))
         manifest = self._agree(found, shard)
         row = ShardRow(
             shard.name,

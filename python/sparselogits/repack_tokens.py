@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparselogits.arrays import integer_array
-from sparselogits.errors import CorruptionError, FingerprintMismatchError, InvalidArgumentError
+from sparselogits.alignment import checked_tokens
+from sparselogits.errors import CorruptionError, InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokens
 from sparselogits.reader import Cache
 from sparselogits.sparse import SparseLogits
@@ -65,34 +65,21 @@ class RepackTokens:
             CorruptionError: Those stored do not have the fingerprint stored with them.
             InvalidArgumentError: Those given are not one-dimensional integers.
         """
-        starts = sparse.sequence_offsets
-        assert starts is not None
-        windows = []
-        for i, index in enumerate(indices.tolist()):
-            if self._given is not None:
-                window = integer_array(f"input_ids[{index}]", self._given[index])
-            else:
-                assert sparse.input_ids is not None
-                window = sparse.input_ids[starts[i] : starts[i + 1]].astype(np.int64)
-            self._check(index, window, int(starts[i + 1] - starts[i]))
-            windows.append(window)
-        return np.concatenate([np.empty(0, np.int64), *windows])
-
-    def _check(self, index: int, window: npt.NDArray[np.int64], length: int) -> None:
-        expected = int(self._cache.fingerprints[index])
-        found = fingerprint_tokens(window)
-        if found == expected and len(window) == length:
-            return
-        sequence_id = int(self._cache.sequence_ids[index])
-        if self._given is None:
-            raise CorruptionError(
-                f"sequence_id {sequence_id}: the stored tokens have the fingerprint "
-                f"{found:016x}, not {expected:016x}",
-                self._cache.path,
-                None,
-                "fingerprint",
-            )
-        raise FingerprintMismatchError(
-            f"sequence_id {sequence_id} (index {index}): the teacher saw {length} tokens with "
-            f"fingerprint {expected:016x}, but input_ids has {len(window)} with {found:016x}"
-        )
+        if self._given is not None:
+            return checked_tokens(self._cache, self._given, indices)
+        assert sparse.input_ids is not None
+        assert sparse.sequence_offsets is not None
+        tokens = sparse.input_ids.astype(np.int64)
+        starts = sparse.sequence_offsets.tolist()
+        for index, start, stop in zip(indices.tolist(), starts[:-1], starts[1:], strict=True):
+            found = fingerprint_tokens(tokens[start:stop])
+            expected = int(self._cache.fingerprints[index])
+            if found != expected:
+                raise CorruptionError(
+                    f"sequence_id {self._cache.sequence_ids[index]}: the stored tokens have the "
+                    f"fingerprint {found:016x}, not {expected:016x}",
+                    self._cache.path,
+                    None,
+                    "fingerprint",
+                )
+        return tokens

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from sparselogits.directory import DirectoryLock, list_directory
-from sparselogits.errors import InvalidArgumentError
+from sparselogits.errors import CacheIOError, InvalidArgumentError
 from sparselogits.manifest import Manifest, read_manifest
 
 
@@ -43,10 +44,13 @@ def source_manifest(directory: Path, *, allow_incomplete: bool) -> Manifest:
 def _manifest_without_leftovers(directory: Path) -> Manifest:
     """Refuses shards that the manifest does not name: unfinished ones, or of a dead writer."""
     listing = list_directory(directory)  # first: what a writer finishes now is in the manifest
-    named: set[str] = set()
-    if listing.has_manifest or not listing.is_unfinished:
+    manifest = None
+    try:
         manifest = read_manifest(directory)
-        named = {row.file for row in manifest.shards}
+    except CacheIOError as error:
+        if error.errno != errno.ENOENT or not listing.is_unfinished:
+            raise
+    named = set() if manifest is None else {row.file for row in manifest.shards}
     for shard in (*listing.partials, *listing.sealed):
         if shard.name not in named:
             raise InvalidArgumentError(
@@ -54,4 +58,5 @@ def _manifest_without_leftovers(directory: Path) -> Manifest:
                 "work or gone). Finish it with CacheWriter(..., resume=True), or run "
                 "sl.recover(path)"
             )
+    assert manifest is not None  # without one, no shard is named
     return manifest

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caches import random_sequence, write
+from caches import Interruption, random_sequence, write, write_and_fail
 from hostile_shards import SHARDS, shard
 
 import sparselogits as sl
@@ -219,6 +219,43 @@ def test_links_that_stay_inside_are_followed(cache: Path, name: str) -> None:
     (cache / name).rename(cache / "real")
     (cache / name).symlink_to("real")
     assert len(sl.open(cache)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["", ".partial"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a link to a file outside"])
+def test_a_recovery_takes_in_no_other_files(cache: Path, kind: str, suffix: str) -> None:
+    make, message = NOT_A_FILE[kind]
+    make(cache / f"shard-000001.slc{suffix}")
+    before = (cache / "manifest.json").read_bytes()
+    with pytest.raises(sl.CorruptionError, match=message) as caught:
+        sl.recover(cache)
+    assert caught.value.path == str(cache / f"shard-000001.slc{suffix}")
+    assert (cache / "manifest.json").read_bytes() == before
+
+
+def test_a_recovery_does_not_cut_an_unfinished_shard_of_another_cache(
+    cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Interruption):
+        write_and_fail(tmp_path / "other", [random_sequence(5)])
+    (others,) = (tmp_path / "other").glob("*.partial")
+    with others.open("ab") as file:
+        file.write(b"what follows the last commit")
+    before = others.read_bytes()
+    (cache / "shard-000001.slc.partial").symlink_to(others)
+    with pytest.raises(sl.CorruptionError, match="link out"):
+        sl.recover(cache)
+    assert others.read_bytes() == before
+
+
+def test_a_manifest_is_not_written_through_a_link(cache: Path, tmp_path: Path) -> None:
+    """In a directory that others can write to, they could lay a link under the temporary name."""
+    (tmp_path / "precious").write_text("data")
+    (cache / f".manifest.json.{os.getpid()}.tmp").symlink_to(tmp_path / "precious")
+    read_manifest(cache).write(cache)
+    assert (tmp_path / "precious").read_text() == "data"
+    assert len(sl.open(cache)) == 1
+    assert not (cache / "manifest.json").is_symlink()
 
 
 def test_a_manifest_that_is_too_long_is_not_read(cache: Path) -> None:

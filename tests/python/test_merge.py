@@ -126,6 +126,15 @@ def test_a_copy_is_compared_with_the_digest_of_its_shard(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_a_link_to_a_shard_inside_its_cache_stands_for_the_file(tmp_path: Path) -> None:
+    _, b = writers(tmp_path)
+    (b / "shard-000000.slc").rename(b / "real")
+    (b / "shard-000000.slc").symlink_to("real")
+    assert sl.merge([b], tmp_path / "out").linked == 1
+    assert not (tmp_path / "out" / "shard-000000.slc").is_symlink()
+    assert_holds(sl.open(tmp_path / "out"), SEQUENCES[:6])
+
+
 def test_one_source_and_an_empty_target_are_fine(tmp_path: Path) -> None:
     _, b = writers(tmp_path)
     (tmp_path / "out").mkdir()

@@ -213,10 +213,8 @@ def test_wrong_tokens_are_refused_by_the_first_sequence(tmp_path: Path) -> None:
     tokens[7][0] ^= 1
     with pytest.raises(sl.FingerprintMismatchError) as caught:
         sl.repack(tmp_path / "source", tmp_path / "out", store_tokens=True, input_ids=tokens)
-    expected = sl.fingerprint_tokens(SEQUENCES[3].input_ids)
-    assert str(caught.value) == (
-        f"sequence_id 3 (index 3): the teacher saw 100 tokens with fingerprint {expected:016x}, "
-        f"but input_ids has 99 with {sl.fingerprint_tokens(tokens[3]):016x}"
+    assert str(caught.value).startswith(
+        "sequence_id 3 (index 3): input_ids are not the tokens that the teacher read: "
     )
     assert names(tmp_path) == ["source"]
 

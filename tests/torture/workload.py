@@ -101,11 +101,12 @@ def write(
 ) -> int:
     """Writes what a cache lacks and closes it; returns how many sequences it began with.
 
-    `committed` hears how many sequences are durable, each time when a flush or an automatic commit
-    has returned; `closing` is called before the writer is closed.
+    `committed` hears how many sequences are durable: what the writer found, and each time when a
+    flush or an automatic commit has returned; `closing` is called before the writer is closed.
     """
     writer = sl.CacheWriter(path, workload.config, METADATA, resume=resume, **workload.options)
     found = writer.num_sequences
+    committed(found)
     with writer:
         for start, stop in _missing_steps(workload, found):
             try:

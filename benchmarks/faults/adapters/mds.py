@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from records import FILE_RECORDS, Source
+from small_disk import mount_small
 
 from adapters.base import Adapter, Range
 from adapters.item_offsets import item_ranges
@@ -19,6 +20,7 @@ sys.modules["streaming.vision"] = types.ModuleType("streaming.vision")
 
 from streaming import MDSWriter, StreamingDataset  # noqa: E402
 
+_SHARED_MEMORY = 1 << 24
 _COLUMNS = {"record": "bytes"}
 
 
@@ -28,7 +30,7 @@ class Mds(Adapter):
     name = "MDS"
     package = "mosaicml-streaming"
     settings = "defaults; `StreamingDataset(remote=…, local=…)`"
-    most = 60  # each opening makes shared memory and a process that watches it
+    most = 100  # each opening makes shared memory and a process that watches it
     appending = "none: `MDSWriter` refuses a directory that is not empty"
     hashes: list[str] | None = None
     validate_hash: str | None = None
@@ -43,10 +45,14 @@ class Mds(Adapter):
                 writer.write({"record": record.encoded})
 
     def read(self, path: Path) -> Iterator[bytes]:
+        # Shared memory that nobody sees and that ends with the trial, whatever happens to it:
+        # what a killed reader leaves makes every later opening slower.
+        mount_small(Path("/dev/shm"), _SHARED_MEMORY)
+        tempfile.tempdir = str(path.parent)  # for its lock files
         if self.local_only:
             remote, local = None, str(path)
         else:
-            remote, local = str(path), tempfile.mkdtemp(dir=path.parent)
+            remote, local = str(path), tempfile.mkdtemp()
         dataset = StreamingDataset(
             remote=remote, local=local, validate_hash=self.validate_hash, batch_size=1
         )

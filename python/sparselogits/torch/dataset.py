@@ -103,7 +103,7 @@ class SparseLogitDataset(IterableDataset[Batch]):
         )
         self._input_ids = input_ids
         self._pad_token_id = pad_token_id
-        self._passes = 0
+        self._pass_in: int | None = None  # the process that has begun a pass
         self._begin(_checked_epoch(epoch), 0)
 
     @property
@@ -171,12 +171,12 @@ class SparseLogitDataset(IterableDataset[Batch]):
     def _batches(self) -> Iterator[Batch]:
         worker = get_worker_info()
         number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        if worker is not None and self._passes and self.schedule.shuffle:
+        if worker is not None and self._pass_in == os.getpid() and self.schedule.shuffle:
             raise InvalidArgumentError(
                 "persistent_workers keep their own copy of the dataset, which set_epoch cannot "
                 "reach: every epoch would repeat the first order"
             )
-        self._passes += 1
+        self._pass_in = os.getpid()
         # Torch asks worker 0 first, so that worker 0 has to have the step the pass starts with.
         first = self._start + (self._origin + number - self._start) % count
         permutation = self.schedule.permutation(self._epoch)

@@ -22,11 +22,19 @@ def mount_small(path: Path, size: int) -> None:
         OSError: The system allows neither.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    namespaces = _CLONE_NEWNS if os.geteuid() == 0 else _CLONE_NEWNS | _CLONE_NEWUSER
-    _check(libc.unshare(namespaces), "unshare")
+    user, group = os.geteuid(), os.getegid()
+    _check(libc.unshare(_CLONE_NEWNS | (_CLONE_NEWUSER if user else 0)), "unshare")
+    if user:
+        # Without a mapping no file could be made. Groups are to be given up before theirs.
+        for file, text in _mapping(user, group).items():
+            Path("/proc/self", file).write_text(text)
     _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "make / private")
     options = f"size={size}".encode()
     _check(libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", 0, options), "mount tmpfs")
+
+
+def _mapping(user: int, group: int) -> dict[str, str]:
+    return {"uid_map": f"0 {user} 1", "setgroups": "deny", "gid_map": f"0 {group} 1"}
 
 
 def _check(result: int, what: str) -> None:
