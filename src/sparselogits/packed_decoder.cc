@@ -130,15 +130,15 @@ Status PackedCodec::DecodeRecord(const Layout& layout, Cursor* cursor, RecordBat
   out->token_ids.EnsureRoom(k);
   int32_t* const ids = out->token_ids.end();
   const int low_bits = layout.low_bits;
-  uint32_t high = 0;
+  uint64_t high = 0;      // 2^30 bytes hold more bits than 32 can number
   uint64_t origin = bit;  // where a one at index i would mean high part 0: base of the string + i
   for (uint32_t i = 0;;) {
     if (bit >= end) return overrun();
     uint64_t word = LowBits(PeekBits(base, bit), kChunkBits);
     while (word != 0) {
       const auto at = static_cast<uint64_t>(std::countr_zero(word));
-      high = static_cast<uint32_t>(bit + at - origin);
-      ids[i] = static_cast<int32_t>(high << low_bits);
+      high = bit + at - origin;
+      ids[i] = static_cast<int32_t>(static_cast<uint32_t>(high) << low_bits);
       word &= word - 1;
       ++origin;
       if (++i == k) {

@@ -1,4 +1,7 @@
 // The packed codec: round trips of every format, access to any range, hostile content.
+#include <cstdlib>
+#include <memory>
+
 #include "check.h"
 #include "random_block.h"
 #include "sparselogits/codec.h"
@@ -127,6 +130,26 @@ TEST(mutated_content_is_survived) {
     }
   }
   CHECK(refused > 1000);
+}
+
+// Reachable in a frame: LZ4 makes 512 MiB of zeros out of 2 MiB.
+TEST(an_id_of_2_32_and_more_is_refused_not_wrapped) {
+  const RecordFormat format{100, 2, ValueKind::kCounts, WeightDtype::kNone, false};
+  constexpr uint64_t kSecondId = (uint64_t{1} << 32) + 5;
+  constexpr uint64_t kSecondOne = 3 + kSecondId;  // after two counts and the one of id 0
+  const size_t size = 4 + kSecondOne / 8 + 1;
+  // From calloc, whose zeros take no memory until they are written.
+  const std::unique_ptr<uint8_t, void (*)(void*)> bytes(
+      static_cast<uint8_t*>(std::calloc(size + kReadPadding, 1)), std::free);
+  CHECK(bytes != nullptr);
+  uint8_t* const records = bytes.get() + 4;  // the block's header is all zero
+  records[0] = 0b111;                        // counts 1 and 1, and id 0
+  records[kSecondOne / 8] = 1 << (kSecondOne % 8);
+  RecordBatch found;
+  const Status status =
+      MakeCodec(CodecId::kPacked, format)->DecodeRecords({bytes.get(), size}, 1, 0, 1, &found);
+  CHECK(status.code() == StatusCode::kCorruption);
+  CHECK_EQ(status.field(), "ids");
 }
 
 int main() { return sparselogits::testing::RunAll(); }

@@ -1,4 +1,5 @@
-// Finds the largest allocation since the guard was made; in builds with a sanitizer only, which offer the hook.
+// Finds the largest allocation since the guard was made; in builds with a sanitizer only, which
+// offer the hook.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The packed codec against a slow decoder written from the specification: the same records, or both refuse.
+// The packed codec against a slow decoder written from the specification: the same records, or both
+// refuse.
 #include <bit>
 #include <vector>
 
@@ -45,14 +46,13 @@ bool Decode(const BlockCodec& codec, const BlockInput& block, ByteSpan content, 
     flat->entries.push_back(static_cast<uint32_t>(batch.offsets[i + 1] - batch.offsets[i]));
   for (size_t i = 0; i < batch.token_ids.size(); ++i) {
     flat->token_ids.push_back(static_cast<uint32_t>(batch.token_ids[i]));
-    flat->values.push_back(is_counts ? batch.counts[i]
-                                     : std::bit_cast<uint32_t>(batch.weights[i]));
+    flat->values.push_back(is_counts ? batch.counts[i] : std::bit_cast<uint32_t>(batch.weights[i]));
   }
   return true;
 }
 
-// Every position alone. A position behind a bad record of its stretch may be given or refused: a decoder need
-// not look at the others (section 5.2).
+// Every position alone. A position behind a bad record of its stretch may be given or refused: a
+// decoder need not look at the others (section 5.2).
 std::vector<bool> CheckSinglePositions(const BlockCodec& codec, const BlockInput& block,
                                        ByteSpan content, const SlowPackedDecoder& slow,
                                        std::vector<Flat>* singles) {
@@ -143,12 +143,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   BlockSections sections;
   const auto check = [&](uint64_t num_entries) {
-    return codec
-        .Check(content, block.num_positions, static_cast<uint32_t>(num_entries), &sections)
+    return codec.Check(content, block.num_positions, static_cast<uint32_t>(num_entries), &sections)
         .ok();
   };
-  FUZZ_CHECK(check(block.num_entries) ==
-             (slow.sound() && slow.num_entries() == block.num_entries));
+  FUZZ_CHECK(check(block.num_entries) == (slow.sound() && slow.num_entries() == block.num_entries));
   if (slow.sound()) FUZZ_CHECK(check(slow.num_entries()));
 
   std::vector<Flat> singles;

@@ -1,4 +1,5 @@
-// The main of a fuzz target without libFuzzer: runs it once on every file of the files and directories given.
+// The main of a fuzz target without libFuzzer: runs it once on every file of the files and
+// directories given.
 #include <filesystem>
 #include <fstream>
 #include <iterator>

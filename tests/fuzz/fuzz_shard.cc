@@ -1,5 +1,6 @@
 // A shard from nowhere: opened, read in every way, verified, walked as the remains of a writer.
-// What verification accepts can be read; what is read does not depend on how; memory follows from the size.
+// What verification accepts can be read; what is read does not depend on how; memory follows from
+// the size.
 #include <bit>
 #include <vector>
 
@@ -37,9 +38,8 @@ struct Records {
                                                std::bit_cast<uint32_t>(batch.weights[begin + i]))
         return false;
     }
-    return part.tokens.empty() ||
-           std::equal(part.tokens.begin(), part.tokens.end(),
-                      tokens.begin() + static_cast<ptrdiff_t>(first));
+    return part.tokens.empty() || std::equal(part.tokens.begin(), part.tokens.end(),
+                                             tokens.begin() + static_cast<ptrdiff_t>(first));
   }
 };
 
@@ -138,9 +138,9 @@ void WalkAsPartial(ByteSpan bytes) {
   }
 }
 
-// The largest allocation that bytes of this size can ask for. An entry takes 2 bits at least (24 times its size
-// once it is decoded; and arrays grow by half), a position 1 bit where records may be empty (64 times), and LZ4
-// makes 255 of one.
+// The largest allocation that bytes of this size can ask for. An entry takes 2 bits at least (24
+// times its size once it is decoded; and arrays grow by half), a position 1 bit where records may
+// be empty (64 times), and LZ4 makes 255 of one.
 size_t AllocationLimit(ByteSpan bytes) {
   const bool may_be_wrapped = bytes.size() > 16 && (bytes[16] & kFeatureLz4Frames) != 0;
   return (size_t{1} << 20) + bytes.size() * 128 * (may_be_wrapped ? 255 : 1);

@@ -1,5 +1,5 @@
-// The code that has SIMD paths, built for the baseline, for x86-64-v3 and as it ships: the same bits, and the same
-// errors, whatever the input.
+// The code that has SIMD paths, built for the baseline, for x86-64-v3 and as it ships: the same
+// bits, and the same errors, whatever the input.
 #include "fuzz_support.h"
 #include "simd_adapter.h"
 
@@ -17,7 +17,8 @@ bool CanRunV3() {
 #endif
 }
 
-void CompareWith(const Variant& expected, const Variant& found, const char* what, Slice a, Slice b) {
+void CompareWith(const Variant& expected, const Variant& found, const char* what, Slice a,
+                 Slice b) {
   if (a.size == b.size && (a.size == 0 || std::memcmp(a.data, b.data, a.size) == 0)) return;
   std::fprintf(stderr, "%s: %s and %s differ\n", what, expected.name, found.name);
   std::abort();

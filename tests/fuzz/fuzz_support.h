@@ -11,27 +11,28 @@
 #include "sparselogits/bytes.h"
 #include "sparselogits/status.h"
 
-// libFuzzer's entry point; fuzz_replay.cc calls it for kept inputs. Returns 0: an input is never refused.
+// libFuzzer's entry point; fuzz_replay.cc calls it for kept inputs. Returns 0: an input is never
+// refused.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 // Stops the run where the invariant does not hold; libFuzzer then keeps the input.
-#define FUZZ_CHECK(condition)                                                          \
-  do {                                                                                 \
-    if (!(condition)) {                                                                \
+#define FUZZ_CHECK(condition)                                                            \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
       std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      std::abort();                                                                    \
-    }                                                                                  \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)
 
-#define FUZZ_CHECK_OK(expression)                                                            \
-  do {                                                                                       \
-    const ::sparselogits::Status fuzz_status = (expression);                                 \
-    if (!fuzz_status.ok()) {                                                                 \
-      std::fprintf(stderr, "%s:%d: %s: %s (field %s, byte %lld)\n", __FILE__, __LINE__,      \
-                   #expression, fuzz_status.message().c_str(), fuzz_status.field().c_str(),  \
-                   static_cast<long long>(fuzz_status.offset()));                            \
-      std::abort();                                                                          \
-    }                                                                                        \
+#define FUZZ_CHECK_OK(expression)                                                           \
+  do {                                                                                      \
+    const ::sparselogits::Status fuzz_status = (expression);                                \
+    if (!fuzz_status.ok()) {                                                                \
+      std::fprintf(stderr, "%s:%d: %s: %s (field %s, byte %lld)\n", __FILE__, __LINE__,     \
+                   #expression, fuzz_status.message().c_str(), fuzz_status.field().c_str(), \
+                   static_cast<long long>(fuzz_status.offset()));                           \
+      std::abort();                                                                         \
+    }                                                                                       \
   } while (false)
 
 namespace sparselogits::fuzz {
@@ -60,7 +61,8 @@ class Input {
   ByteSpan left_;
 };
 
-// A copy with exactly the read padding that the decoders ask for, so that a sanitizer sees a read beyond it.
+// A copy with exactly the read padding that the decoders ask for, so that a sanitizer sees a read
+// beyond it.
 class PaddedCopy {
  public:
   explicit PaddedCopy(ByteSpan bytes)

@@ -1,4 +1,5 @@
-// An input of fuzz_round_trip as what a writer does: a configuration, and sequences with commits between them.
+// An input of fuzz_round_trip as what a writer does: a configuration, and sequences with commits
+// between them.
 #pragma once
 
 #include <bit>
@@ -53,7 +54,8 @@ inline ShardHeader TakeHeader(Input* input) {
   return header;
 }
 
-// A record: counts that sum to rounds, with ids in any order and repeated; or weights that the type can hold.
+// A record: counts that sum to rounds, with ids in any order and repeated; or weights that the type
+// can hold.
 inline void TakeRecord(const RecordFormat& format, Input* input, ScriptSequence* sequence) {
   std::map<uint32_t, uint32_t> record;
   const auto put = [&](uint32_t id, uint32_t count, float weight) {

@@ -1,5 +1,5 @@
-// libFuzzer's mutations of shards: of a part of the file, after which what follows from the parts is made right, most
-// of the time. Inputs stay plain shard files.
+// libFuzzer's mutations of shards: of a part of the file, after which what follows from the parts
+// is made right, most of the time. Inputs stay plain shard files.
 #include <random>
 
 #include "fuzz_support.h"

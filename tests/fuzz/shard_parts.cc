@@ -30,7 +30,8 @@ void AddSequences(const PartFrame& frame, uint64_t offset, Running* running) {
   Bytes content = frame.payload;
   if (frame.is_wrapped()) content = UnwrapPayload(frame, size_t{1} << 20).value_or(Bytes());
   const size_t n = content.size() / kBytesPerSequence;
-  for (size_t i = 0; i < n; ++i) running->index.AddSequence(Load32(content.data() + 16 * n + 4 * i));
+  for (size_t i = 0; i < n; ++i)
+    running->index.AddSequence(Load32(content.data() + 16 * n + 4 * i));
   running->index.AddSequenceFrame(offset, static_cast<uint32_t>(running->totals.num_sequences));
   running->totals.num_sequences += frame.num_items();
 }
@@ -38,8 +39,8 @@ void AddSequences(const PartFrame& frame, uint64_t offset, Running* running) {
 void Append(Bytes* out, ByteSpan bytes) { out->insert(out->end(), bytes.begin(), bytes.end()); }
 
 // The frame as it stands at `offset`, and what follows from it.
-Bytes BuildFrame(PartFrame frame, uint64_t offset, const uint8_t* uuid, const Restamping& restamping,
-                 Running* running) {
+Bytes BuildFrame(PartFrame frame, uint64_t offset, const uint8_t* uuid,
+                 const Restamping& restamping, Running* running) {
   uint8_t* const header = frame.header.data();
   if (frame.is(FrameType::kIndex) && restamping.index) frame.payload = running->index.Encode();
   if (frame.is(FrameType::kCommit) && frame.payload.size() == kCommitLength) {
@@ -61,8 +62,7 @@ Bytes BuildFrame(PartFrame frame, uint64_t offset, const uint8_t* uuid, const Re
     crc = ExtendCrc32c(crc, place, sizeof(place));
     Store32(header + 28, ExtendCrc32c(crc, header, kFrameHeaderLength - 4));
   }
-  if (!frame.is(FrameType::kIndex))
-    running->chain = ExtendCrc32c(running->chain, header + 28, 4);
+  if (!frame.is(FrameType::kIndex)) running->chain = ExtendCrc32c(running->chain, header + 28, 4);
   if (frame.is(FrameType::kBlock)) {
     running->index.AddBlock(offset, frame.num_items());
     running->totals.num_positions += frame.num_items();
@@ -124,8 +124,8 @@ Bytes ShardParts::Build(const Restamping& restamping) const {
   if (restamping.totals) StateTotals(running.totals, stamped.data() + 24);
   if (restamping.checksums) {
     Store32(stamped.data() + 48, running.chain_at_commit);
-    Store32(stamped.data() + 60, ExtendCrc32c(ExtendCrc32c(0, uuid.data(), uuid.size()),
-                                              stamped.data(), 60));
+    Store32(stamped.data() + 60,
+            ExtendCrc32c(ExtendCrc32c(0, uuid.data(), uuid.size()), stamped.data(), 60));
   }
   Append(&out, stamped);
   return out;

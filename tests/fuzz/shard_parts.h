@@ -1,5 +1,6 @@
-// A shard taken apart into header, frames and footer, whatever its checksums say, and put together again with
-// everything that follows from the parts made right: what lets a fuzzer get past the checksums.
+// A shard taken apart into header, frames and footer, whatever its checksums say, and put together
+// again with everything that follows from the parts made right: what lets a fuzzer get past the
+// checksums.
 #pragma once
 
 #include <array>
@@ -24,10 +25,10 @@ struct PartFrame {
 
 // Which of the derived fields are made right; the others stay as they are.
 struct Restamping {
-  bool lengths = true;   // payload_length; content_length of a frame without wrapping
-  bool totals = true;    // what CMIT frames and the footer state
-  bool index = true;     // the INDX frame is built anew
-  bool checksums = true; // header_crc, payload_crc, frame_crc, chains, footer_crc
+  bool lengths = true;    // payload_length; content_length of a frame without wrapping
+  bool totals = true;     // what CMIT frames and the footer state
+  bool index = true;      // the INDX frame is built anew
+  bool checksums = true;  // header_crc, payload_crc, frame_crc, chains, footer_crc
 };
 
 struct ShardParts {

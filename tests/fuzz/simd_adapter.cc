@@ -1,5 +1,5 @@
-// One build of the code that has SIMD paths. Compiled once for each variant: SIMD_VARIANT is its name, and the
-// build renames the namespace sparselogits with it.
+// One build of the code that has SIMD paths. Compiled once for each variant: SIMD_VARIANT is its
+// name, and the build renames the namespace sparselogits with it.
 #include "simd_adapter.h"
 
 #include <bit>
@@ -83,7 +83,8 @@ simd_adapter::Slice Hash(const uint8_t* data, size_t size) {
   const uint32_t whole = ExtendCrc32c(0, data, size);
   FUZZ_CHECK(whole == ExtendCrc32cPortable(0, data, size));
   FUZZ_CHECK(whole == ExtendCrc32c(ExtendCrc32c(0, data, half), data + half, size - half));
-  FUZZ_CHECK(whole == ExtendCrc32cPortable(ExtendCrc32cPortable(0, data, half), data + half, size - half));
+  FUZZ_CHECK(whole ==
+             ExtendCrc32cPortable(ExtendCrc32cPortable(0, data, half), data + half, size - half));
   result.Put(whole);
   result.Put(Xxh64({data, size}));
   return result.slice();
@@ -128,7 +129,8 @@ simd_adapter::Slice SampleRows(const uint8_t* data, size_t size) {
   options.sampler = static_cast<SamplerKind>(input.Below(3));
   options.temperature = std::bit_cast<float>(static_cast<uint32_t>(input.Number(2)) << 16);
   options.proposal_temperature =
-      input.Below(2) == 0 ? 1.0f : std::bit_cast<float>(static_cast<uint32_t>(input.Number(2)) << 16);
+      input.Below(2) == 0 ? 1.0f
+                          : std::bit_cast<float>(static_cast<uint32_t>(input.Number(2)) << 16);
   options.self_normalize = input.Below(2) != 0;
   options.seed = input.Number(4);
   const int64_t num_rows = input.Below(3) + 1;
@@ -162,6 +164,7 @@ simd_adapter::Slice SampleRows(const uint8_t* data, size_t size) {
 
 extern "C" const simd_adapter::Variant* ENTRY(SIMD_VARIANT)() {
   static const simd_adapter::Variant variant = {NAME(SIMD_VARIANT), sparselogits::fuzz::Decode,
-                                                sparselogits::fuzz::Hash, sparselogits::fuzz::SampleRows};
+                                                sparselogits::fuzz::Hash,
+                                                sparselogits::fuzz::SampleRows};
   return &variant;
 }

@@ -1,5 +1,5 @@
-// A packed block decoded one bit at a time, in the order of formats/v1.md section 5 and with nothing of the
-// core's decoder: what the fast one is compared with.
+// A packed block decoded one bit at a time, in the order of formats/v1.md section 5 and with
+// nothing of the core's decoder: what the fast one is compared with.
 #pragma once
 
 #include <cmath>
@@ -55,7 +55,8 @@ class SlowPackedDecoder {
     has_empty_ = (flags & 1) != 0;
     const size_t width = (flags & 2) != 0 ? 4 : 2;
     token_bits_ = 1;
-    while (token_bits_ < 32 && (uint64_t{format_.vocab_size} - 1) >> token_bits_ != 0) ++token_bits_;
+    while (token_bits_ < 32 && (uint64_t{format_.vocab_size} - 1) >> token_bits_ != 0)
+      ++token_bits_;
     const size_t directory = 4;
     tokens_at_ = directory + (num_stretches() - 1) * width;
     const size_t token_bytes = format_.store_tokens ? (uint64_t{n_} * token_bits_ + 7) / 8 : 0;
@@ -157,7 +158,8 @@ class SlowPackedDecoder {
     return true;
   }
 
-  // Finite and without a sign: by the bits, since each of the types has its exponent under the sign.
+  // Finite and without a sign: by the bits, since each of the types has its exponent under the
+  // sign.
   bool IsWeight(uint64_t bits) const {
     switch (format_.weight_dtype) {
       case WeightDtype::kFloat16: return bits < 0x7C00;
