@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Fuzzes the manifest with atheris, which is libFuzzer for Python; takes libFuzzer's arguments.
 
 Half of the mutations are of bytes; the others change a member of the JSON and, mostly, give it

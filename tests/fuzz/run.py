@@ -77,10 +77,17 @@ def build(targets: list[str]) -> None:
     subprocess.run(["cmake", "--build", BUILD, "--target", *targets], check=True)
 
 
-def program(target: str) -> list[str]:
-    if target in CXX_TARGETS:
-        return [str(BUILD / "tests" / "fuzz" / target)]
-    return [sys.executable, str(HERE / f"{target}.py")]
+def program(target: str) -> str:
+    # One word, because libFuzzer starts itself again to merge: hence the manifest's "#!".
+    return str(
+        BUILD / "tests" / "fuzz" / target if target in CXX_TARGETS else HERE / f"{target}.py"
+    )
+
+
+def environment() -> dict[str, str]:
+    """This one, in which `python3` is the interpreter that runs this."""
+    paths = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+    return os.environ | {"PATH": os.pathsep.join(paths)}
 
 
 def fuzz(target: str, seconds: int) -> Outcome:
@@ -91,7 +98,7 @@ def fuzz(target: str, seconds: int) -> Outcome:
     seeds = [str(path) for path in (corpus, regressions) if path.is_dir()]
     done = subprocess.run(
         [
-            *program(target),
+            program(target),
             *LIMITS,
             f"-max_total_time={seconds}",
             f"-artifact_prefix={CRASHES}/{target}-",
@@ -101,6 +108,7 @@ def fuzz(target: str, seconds: int) -> Outcome:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        env=environment(),
         preexec_fn=lambda: os.nice(10),
     )
     (BUILD / f"{target}.log").write_text(done.stderr, encoding="utf-8")
@@ -125,8 +133,9 @@ def keep_fewest(target: str, work: Path, corpus: Path) -> None:
     fewest = BUILD / "fewest" / target
     shutil.rmtree(fewest, ignore_errors=True)
     fewest.mkdir(parents=True)
-    merge = [*program(target), "-set_cover_merge=1", f"-max_len={MAX_LENGTH}", str(fewest)]
-    done = subprocess.run([*merge, str(corpus), str(work)], capture_output=True, text=True)
+    merge = [program(target), "-set_cover_merge=1", f"-max_len={MAX_LENGTH}", str(fewest)]
+    merge += [str(corpus), str(work)]
+    done = subprocess.run(merge, capture_output=True, text=True, env=environment())
     if done.returncode:
         raise SystemExit(f"{target}: merging failed: {done.stderr[-2000:]}")
     shutil.rmtree(corpus)
