@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from pathlib import Path
 from sparselogits.errors import CacheIOError
 
 _CHUNK = 1 << 20
+
+# Why a directory cannot be synced in which a writer, who syncs it, cannot have made another one.
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL)
 
 
 def io_error(error: OSError, what: str, path: str | os.PathLike[str]) -> CacheIOError:
@@ -65,8 +69,11 @@ def make_directory(path: Path) -> None:
             missing.append(ancestor)
             ancestor = ancestor.parent
         # One that is there may be all that a writer has left which died before it could sync it.
-        with contextlib.suppress(PermissionError):  # then it is not the work of such a writer
+        try:
             sync_directory(ancestor.parent)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True)
             sync_directory(directory.parent)

@@ -19,6 +19,7 @@ from caches import (
 
 import sparselogits as sl
 
+SEQUENCES = [random_sequence(i) for i in range(4)]
 SCRIPT = Path(__file__).with_name("crash_script.py")
 
 
@@ -92,6 +93,25 @@ def test_a_partial_that_was_torn_at_birth(tmp_path: Path, length: int) -> None:
     assert_holds(sl.open(tmp_path / "c"), [random_sequence(0)])
 
 
+def test_a_header_that_never_reached_the_disk_is_no_damage(tmp_path: Path) -> None:
+    write(tmp_path / "c", SEQUENCES[:2], shard_bytes=1)
+    (tmp_path / "c" / "shard-000002.slc.partial").write_bytes(bytes(128))
+    assert sl.recover(tmp_path / "c").total_sequences == 2
+    assert not list((tmp_path / "c").glob("*.partial"))
+
+
+def test_a_damaged_header_with_something_behind_it_is_left_alone(tmp_path: Path) -> None:
+    kill_writer(tmp_path / "c", 1, 0)
+    partial = tmp_path / "c" / "shard-000000.slc.partial"
+    damaged = bytes(128) + partial.read_bytes()[128:]
+    partial.write_bytes(damaged)
+    with pytest.raises(
+        sl.CorruptionError, match=r"shard-000000\.slc\.partial, byte 0, field magic"
+    ):
+        sl.recover(tmp_path / "c")
+    assert partial.read_bytes() == damaged
+
+
 def test_every_torn_end_recovers_a_prefix(tmp_path: Path) -> None:
     path = tmp_path / "c"
     sequences = [random_sequence(i, 5) for i in range(3)]
@@ -123,6 +143,62 @@ def test_disk_full(tmp_path: Path, limit: int) -> None:
     report = sl.recover(tmp_path / "c")
     assert report.sequences == committed > 0
     assert_holds(sl.open(tmp_path / "c"), [random_sequence(i, 100) for i in range(committed)])
+
+
+def test_a_writer_that_cannot_begin_leaves_no_file(tmp_path: Path) -> None:
+    result = run(tmp_path / "c", "full", 100)
+    assert "cannot write: File too large" in result.stderr
+    assert list((tmp_path / "c").iterdir()) == []
+    write(tmp_path / "c", SEQUENCES[:1])
+
+
+def test_a_directory_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    with pytest.raises(sl.CacheIOError, match=f"cannot create the directory.*{'d' * 300}"):
+        sl.CacheWriter(tmp_path / ("d" * 300), CONFIG)
+
+
+def not_yet_listed(path: Path) -> None:
+    """What a writer leaves that dies between finishing its second shard and listing it."""
+    write(path, SEQUENCES[:1])
+    manifest = (path / "manifest.json").read_bytes()
+    with sl.CacheWriter(path, CONFIG, resume=True) as writer:
+        for sequence in SEQUENCES[1:3]:
+            sequence.append_to(writer)
+    (path / "manifest.json").write_bytes(manifest)
+    (path / ".manifest.json.123.tmp").write_bytes(manifest[:100])
+
+
+def test_resume_goes_on_after_a_finished_shard_that_is_not_listed_yet(tmp_path: Path) -> None:
+    not_yet_listed(tmp_path / "c")
+    with sl.CacheWriter(tmp_path / "c", CONFIG, resume=True) as writer:
+        assert writer.num_sequences == 3
+        SEQUENCES[3].append_to(writer)
+    cache = sl.open(tmp_path / "c")
+    assert_holds(cache, SEQUENCES[:4])
+    assert cache.complete
+    names = {row.file for row in cache.manifest.shards} | {"manifest.json"}
+    assert {file.name for file in (tmp_path / "c").iterdir()} == names
+
+
+def test_only_shards_that_are_not_listed_are_named_where_ids_repeat(tmp_path: Path) -> None:
+    cache = write(tmp_path / "c", SEQUENCES[:2])
+    write(tmp_path / "d", SEQUENCES[1:3])
+    copy = tmp_path / "c" / "shard-000001.slc"
+    copy.write_bytes((tmp_path / "d" / "shard-000000.slc").read_bytes())
+    for act in (sl.recover, lambda path: sl.CacheWriter(path, CONFIG, resume=True)):
+        with pytest.raises(sl.MismatchError, match=r"no manifest lists are shard-000001\.slc$"):
+            act(tmp_path / "c")
+    assert sl.open(tmp_path / "c").digest == cache.digest
+
+
+def test_both_names_of_a_rename_cut_in_half_are_one_shard(tmp_path: Path) -> None:
+    cache = write(tmp_path / "c", SEQUENCES[:2])
+    sealed = tmp_path / "c" / "shard-000000.slc"
+    (tmp_path / "c" / "shard-000000.slc.partial").hardlink_to(sealed)
+    assert sl.recover(tmp_path / "c").total_sequences == 2
+    assert {file.name for file in (tmp_path / "c").iterdir()} == {"manifest.json", sealed.name}
+    assert sl.open(tmp_path / "c").digest == cache.digest
+    sl.open(tmp_path / "c").verify()
 
 
 def test_an_exception_finishes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -188,7 +188,7 @@ def _try(
 ) -> None:
     outcome = _run(scenario, scratch, number, fault.action, fault.error, fault.stays)
     try:
-        problem = _misbehaviour(outcome, calls[number], fault)
+        problem = _misbehaviour(scenario, outcome, calls[number], fault)
         if not problem:
             at_most = _at_most(outcome, scenario, calls, number, fault)
             problem = in_child(
@@ -206,7 +206,7 @@ def _try(
         tally.recovered += 1
 
 
-def _misbehaviour(outcome: Outcome, call: Call, fault: Fault) -> str:
+def _misbehaviour(scenario: Scenario, outcome: Outcome, call: Call, fault: Fault) -> str:
     """How the work took the failing call, where it took it wrongly."""
     error = outcome.error
     if outcome.hung:
@@ -226,7 +226,8 @@ def _misbehaviour(outcome: Outcome, call: Call, fault: Fault) -> str:
         str(outcome.path.parents[1])
     ):
         return f"the error does not name errno and file: {error!r}"
-    temporary = [file.name for file in outcome.path.glob(".*")]
+    before = {file.name for file in scenario.state.iterdir()} if scenario.state else set()
+    temporary = {file.name for file in outcome.path.glob(".*")} - before
     if temporary and call.kind is not Kind.UNLINK:
         return f"temporary files were left: {temporary}"
     return ""

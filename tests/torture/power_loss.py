@@ -24,7 +24,7 @@ from workload import Workload, make_workload, recover_and_resume, write
 
 import sparselogits as sl
 
-TEST_SCALE = 0.02
+TEST_SCALE = 0.01
 SEED = 50_240_601
 WORKLOAD_SEEDS = (3, 9)
 SEQUENCES = 24
@@ -149,7 +149,7 @@ class _Run:
         except sl.SparseLogitsError as error:
             tally.lose(f"seed {self._seed}, {what}: {type(error).__name__}: {error}")
         else:
-            self._lose_power(disk, calls, what, tally, share=0.25)
+            self._lose_power(disk, calls, what, tally, share=0.15)
 
     def _log(self, root: Path, work: Work, kill_at: int = -1) -> list[Call]:
         """The calls and marks of a forked process, which may be killed after one of them."""
