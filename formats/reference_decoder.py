@@ -57,8 +57,10 @@ CMIT = [
 ]  # fmt: skip
 LIMITS = {
     "vocab_size": 2**24, "rounds": 65_535, "record_entries": 65_535, "block_positions": 2**16,
-    "shard_positions": 2**32 - 1, "shard_sequences": 2**28, "frame_bytes": 2**30,
-    "shard_bytes": 2**35, "metadata_bytes": 2**20, "manifest_bytes": 2**26, "shards": 2**20,
+    "block_entries": 2**22, "block_bytes": 2**26, "frame_sequences": 2**20,
+    "shard_positions": 2**32 - 1, "shard_sequences": 2**28, "shard_entries": 2**40,
+    "frame_bytes": 2**30, "shard_bytes": 2**35, "metadata_bytes": 2**20,
+    "manifest_bytes": 2**26, "shards": 2**20, "manifest_depth": 16, "number_characters": 1000,
 }  # fmt: skip
 
 
@@ -214,8 +216,12 @@ def decode_footer(data: bytes, uuid: bytes) -> dict[str, int]:
     footer, at = split(stored, FOOTER, base)
     ok = footer["file_length"] == len(data) <= LIMITS["shard_bytes"]
     require(ok, "file_length", at["file_length"], f"the file has {len(data)} bytes")
-    for name, limit in (("num_positions", "shard_positions"), ("num_sequences", "shard_sequences")):
-        require(footer[name] <= LIMITS[limit], name, at[name], f"{footer[name]} is too many")
+    most = LIMITS["record_entries"] * footer["num_positions"]
+    for name, limit in (
+        ("num_positions", LIMITS["shard_positions"]), ("num_sequences", LIMITS["shard_sequences"]),
+        ("num_entries", min(LIMITS["shard_entries"], most)),
+    ):  # fmt: skip
+        require(footer[name] <= limit, name, at[name], f"{footer[name]} is above {limit}")
     return footer
 
 
@@ -241,20 +247,24 @@ def decode_frame(data: bytes, offset: int, end: int, header: dict[str, Any]) -> 
     if kind == "BLCK":
         check(frame["codec"] == 0, "codec", Unsupported)
         check(1 <= frame["num_items"] <= 1 << header["block_log2"], "num_items")
+        most = LIMITS["record_entries"] * frame["num_items"]
+        check(frame["num_entries"] <= min(LIMITS["block_entries"], most), "num_entries")
     else:
         check(frame["codec"] == 0, "codec")
-        check((frame["num_items"] >= 1) if kind == "SEQS" else frame["num_items"] == 0, "num_items")
+        fewest, most = (1, LIMITS["frame_sequences"]) if kind == "SEQS" else (0, 0)
+        check(fewest <= frame["num_items"] <= most, "num_items")
         check(frame["num_entries"] == 0, "num_entries")
     check(frame["wrapping"] in (0, 1), "wrapping")
     if frame["wrapping"]:
         allowed = bool(header["incompatible_features"] & LZ4_FRAMES)
         check(allowed and kind not in ("CMIT", "INDX"), "wrapping")
-        most = 255 * (frame["payload_length"] + 1)  # LZ4 cannot do better
-        check(frame["content_length"] <= most, "content_length")
+        ratio = 32 if kind == "SEQS" else 255  # LZ4 cannot do better
+        check(frame["content_length"] <= ratio * (frame["payload_length"] + 1), "content_length")
     else:
         check(frame["content_length"] == frame["payload_length"], "content_length")
     check(frame["payload_length"] <= LIMITS["frame_bytes"], "payload_length")
-    check(frame["content_length"] <= LIMITS["frame_bytes"], "content_length")
+    most = LIMITS["block_bytes" if kind == "BLCK" else "frame_bytes"]
+    check(frame["content_length"] <= most, "content_length")
     start = offset + FRAME_LENGTH
     stop = start + frame["payload_length"]
     frame.update(offset=offset, start=start, end=(stop + 7) // 8 * 8)
@@ -578,13 +588,28 @@ def check_types(value: Any, kinds: dict[str, Any], where: str) -> None:
         require(ok, name, 0, "missing, or of another type")
 
 
+def parse_integer(digits: str) -> int:
+    """An integer of JSON, if it is not too long."""
+    require(len(digits) <= LIMITS["number_characters"], "manifest", 0, "a number is too long")
+    return int(digits)
+
+
 def decode_manifest(data: bytes) -> dict[str, Any]:
     """The manifest. What it says of the shards is held against them in `check_shard`."""
     require(len(data) <= LIMITS["manifest_bytes"], "manifest", 0, "above 64 MiB")
     try:
-        manifest = json.loads(data.decode("utf-8"))
-    except ValueError as error:
+        manifest = json.loads(data.decode("utf-8"), parse_int=parse_integer)
+    except (ValueError, RecursionError) as error:
         raise Corruption("manifest", 0, f"not JSON: {error}") from error
+    level = [manifest]
+    for _ in range(LIMITS["manifest_depth"]):
+        level = [
+            item
+            for parent in level if isinstance(parent, (dict, list))
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+        ]  # fmt: skip
+    ok = not any(isinstance(item, (dict, list)) for item in level)
+    require(ok, "manifest", 0, "nested too deeply")
     check_types(manifest, MANIFEST, "manifest")
     require(manifest["format"] == "sparselogits", "format", 0, "another format")
     version = manifest["version"]

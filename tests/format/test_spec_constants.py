@@ -9,7 +9,7 @@ import reference_decoder
 from golden import FORMATS, SHARDS
 
 import sparselogits as sl
-from sparselogits import _core
+from sparselogits import _core, limits
 
 SPEC = (FORMATS / "v1.md").read_text(encoding="utf-8")
 
@@ -65,6 +65,10 @@ def test_limits():
         "`vocab_size`": ("vocab_size", "vocab_size"),
         "`rounds`; entries of a record": ("rounds", "rounds"),
         "positions of a block": ("block_positions", "block_positions"),
+        "entries of a block": ("block_entries", "entries_per_block"),
+        "content of a block": ("block_bytes", "block_length"),
+        "sequences of a SEQS frame": ("frame_sequences", "sequences_per_frame"),
+        "entries of a shard": ("shard_entries", "entries_per_shard"),
         "positions of a shard; of a sequence": ("shard_positions", "positions_per_shard"),
         "sequences of a shard": ("shard_sequences", "sequences_per_shard"),
         "payload and content of a frame": ("frame_bytes", "frame_length"),
@@ -76,9 +80,13 @@ def test_limits():
         assert number(rows[row]) == reference_decoder.LIMITS[ours] == core[theirs], row
     record = number(rows["`rounds`; entries of a record"])
     assert record == reference_decoder.LIMITS["record_entries"] == core["entries_per_record"]
-    size, shards = rows["manifest"].split(", ")
+    size, shards, depth, digits = rows["manifest"].split(", ")
     assert number(size) == reference_decoder.LIMITS["manifest_bytes"]
-    assert number(shards) == reference_decoder.LIMITS["shards"]
+    assert number(shards) == reference_decoder.LIMITS["shards"] == limits.MAX_SHARDS
+    depths = (reference_decoder.LIMITS["manifest_depth"], limits.MAX_MANIFEST_DEPTH)
+    assert depths == (number(depth),) * 2
+    characters = (reference_decoder.LIMITS["number_characters"], limits.MAX_NUMBER_CHARACTERS)
+    assert characters == (number(digits),) * 2
     assert set(rows) == {*names, "manifest", "what"}, "a limit nobody tests"
 
 
