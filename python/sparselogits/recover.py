@@ -72,7 +72,7 @@ def recover(path: str | os.PathLike[str]) -> RecoverReport:
 
 def recover_directory(directory: Path) -> RecoverReport:
     """As `recover`. REQUIRES: the caller holds the directory's lock."""
-    _remove_temporary_manifests(directory)
+    remove_temporary_manifests(directory)
     _remove_second_names(directory)
     listing = list_directory(directory)
     if not listing.has_manifest and not listing.is_unfinished:
@@ -185,7 +185,8 @@ def _refuse_repeated_ids(directory: Path, manifest: Manifest, taken: list[ShardR
         )
 
 
-def _remove_temporary_manifests(directory: Path) -> None:
+def remove_temporary_manifests(directory: Path) -> None:
+    """Removes what a process left that died while it replaced the manifest."""
     try:
         for path in directory.glob(f".{MANIFEST_NAME}.*.tmp"):
             path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from sparselogits.directory import DirectoryListing, list_directory
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.id_set import IdSet
 from sparselogits.manifest import Manifest, read_manifest
-from sparselogits.recover import recover_directory
+from sparselogits.recover import recover_directory, remove_temporary_manifests
 from sparselogits.shard_set import open_shards
 
 
@@ -40,6 +40,7 @@ def open_for_writing(
     Raises:
         InvalidArgumentError, MismatchError, CacheIOError, FormatError: See `CacheWriter`.
     """
+    remove_temporary_manifests(directory)
     listing = list_directory(directory)
     if not resume:
         _refuse_existing(directory, listing)

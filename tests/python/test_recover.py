@@ -158,3 +158,17 @@ def test_a_partial_whose_name_is_taken_gets_another(tmp_path: Path) -> None:
     partial.rename(tmp_path / "c" / "shard-000000.slc.partial")
     assert sl.recover(tmp_path / "c").total_sequences == 8
     assert_holds(sl.open(tmp_path / "c"), SEQUENCES[:8])
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_writer_removes_the_first_manifest_that_was_never_renamed(
+    tmp_path: Path, resume: bool
+) -> None:
+    """A death during the first replacement of a manifest, with no shard there yet."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / ".manifest.json.123.tmp").write_bytes(b"{")
+    write(tmp_path / "c", [random_sequence(0)], resume=resume)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "manifest.json",
+        "shard-000000.slc",
+    ]
