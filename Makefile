@@ -67,6 +67,7 @@ demo: $(VENV)/demo.stamp
 bench: $(VENV)/dev.stamp
 	$(PY) benchmarks/bench_size.py
 	$(PY) benchmarks/bench_decode.py
+	$(PY) benchmarks/bench_hostile.py
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,6 +84,7 @@ WRONG = [
     (("shards", 0, "positions"), 2**32),
     (("shards", 0, "sequences"), 1.5),
     (("shards", 0, "entries"), None),
+    (("shards", 0, "entries"), 2**40 + 1),
     (("shards", 0, "sha256"), "z" * 64),
     (("shards", 0, "sha256"), ...),
 ]
