@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,15 @@ GOLDEN = ROOT / "formats" / "golden" / "v1" / "valid"
 KEPT = ROOT / "tests" / "cpp" / "portable_bits.txt"
 TOOLS = ("s390x-linux-gnu-g++", "qemu-s390x", "cmake", "ctest")
 FULL_SCALE = 1.0
+PROGRAMS = {  # by the beginning of their names
+    "test_": "C++ tests",
+    "portable_bits": "golden shards, written again, and draws",
+    "fuzz_": "kept inputs of the fuzzers",
+}
 
 
 def run(scale: float) -> list[Row]:
-    """One row for this machine; at full scale one for each test program on s390x."""
+    """One row for this machine; at full scale one for each kind of test program on s390x."""
     rows = [kept_bits_in_python()]
     if scale < FULL_SCALE:
         return rows
@@ -66,7 +70,7 @@ def hash_of_content(path: Path) -> str:
     return f"{_core.xxh64(little):016x}"
 
 
-def s390x_rows(build: Path) -> Iterator[Row]:
+def s390x_rows(build: Path) -> list[Row]:
     """Compiles, runs ctest, and turns its report into rows."""
     report = build / "report.xml"
     toolchain = ROOT / "cmake" / "s390x.cmake"
@@ -81,17 +85,19 @@ def s390x_rows(build: Path) -> Iterator[Row]:
         check=False,  # a failed test is a row
         stdout=subprocess.DEVNULL,
     )
+    tallies = {prefix: Tally(f"s390x (big-endian): {what}") for prefix, what in PROGRAMS.items()}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
-        yield row_of(case)
+        name = case.attrib["name"]
+        prefix = next(prefix for prefix in PROGRAMS if name.startswith(prefix))
+        take(case, tallies[prefix])
+    return [tally.row() for tally in tallies.values()]
 
 
-def row_of(case: ElementTree.Element) -> Row:
-    """A row of a test program: its tests, or the lines that it compared."""
-    name, output = case.attrib["name"], case.findtext("system-out") or ""
-    tally = Tally(f"s390x (big-endian): {name}")
+def take(case: ElementTree.Element, tally: Tally) -> None:
+    """Counts a test program's tests, or the lines or inputs that it went through."""
+    output = case.findtext("system-out") or ""
     counted = re.search(r"(\d+) (?:tests|lines|inputs)", output)
     if case.attrib["status"] == "run":
-        tally.harmless = int(counted[1]) if counted else 1
+        tally.harmless += int(counted[1]) if counted else 1
     else:
-        tally.lose(output.strip()[-200:])
-    return tally.row()
+        tally.lose(f"{case.attrib['name']}: {output.strip()[-200:]}")
