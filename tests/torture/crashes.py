@@ -7,6 +7,7 @@ The moment is uniform over the life of the occupation, its first millisecond inc
 
 from __future__ import annotations
 
+import errno
 import select
 import shutil
 import statistics
@@ -114,7 +115,9 @@ class _Victim:
         self.occupation = occupation
         self.step += 1
         self._delay = lives.of(occupation) * float(self.rng.uniform(0, 1.2))
-        self.child = Child(_recover(self.path) if occupation == RECOVERING else self._write)
+        self.child = Child(
+            _recover(self.path, self.committed) if occupation == RECOVERING else self._write
+        )
         wait = HANG_SECONDS if occupation == CLOSING else self._delay  # close: see hear()
         self.deadline = self.child.started + wait
 
@@ -180,9 +183,13 @@ def _kill_on_time(victims: list[_Victim]) -> None:
             alive.remove(victim)
 
 
-def _recover(path: Path) -> Callable[[Callable[[object], None]], None]:
+def _recover(path: Path, committed: int) -> Callable[[Callable[[object], None]], None]:
     def work(_report: Callable[[object], None]) -> None:
-        sl.recover(path)
+        try:
+            sl.recover(path)
+        except sl.CacheIOError as error:
+            if error.errno != errno.ENOENT or committed:
+                raise  # else the writer died before there was a cache
 
     return work
 
