@@ -245,12 +245,4 @@ def _at_most(outcome: Outcome, calls: list[Call], number: int, fault: Fault) -> 
     ):
         raise AssertionError("the kernel was not told to forget what it could not write")
     is_seal = calls[number + 1].kind is Kind.RENAME  # its commit was durable before
-<<<<<<< HEAD
-    before = calls[number - 1]
-    is_header = before.kind is Kind.WRITE and before.offset == 0  # of a shard without a commit
-    if is_seal or is_header or "recovering" in scenario.name:
-        return None
-    return outcome.committed
-=======
     return outcome.committed if outcome.started and not is_seal else None
->>>>>>> w-crash
