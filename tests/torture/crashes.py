@@ -27,7 +27,7 @@ import sparselogits as sl
 TEST_SCALE = 0.025
 SEED = 20_240_601
 KILLS = 1500
-KILLS_OF_A_CACHE = 3
+KILLS_OF_A_CACHE = 5
 WRITERS = 3  # at once, each in a cache of its own
 WRITING, CLOSING, STARTING, RECOVERING = OCCUPATIONS = (
     "SIGKILL of writers: appending, committing, rolling over",
