@@ -56,7 +56,7 @@ def _resumed(adapter: Adapter, path: Path, records: list[Record], rng: random.Ra
 
 
 def _kill(adapter: Adapter, path: Path, records: list[Record], rng: random.Random) -> Source:
-    """Leaves what a writer leaves that was killed before its end."""
+    """Leaves what a writer leaves that was killed before it had its last record."""
     for _ in range(_KILL_ATTEMPTS):
         source = Source(records, pause=_PAUSE)
         child = children.spawn(lambda source=source: adapter.write(path, source))
@@ -65,9 +65,10 @@ def _kill(adapter: Adapter, path: Path, records: list[Record], rng: random.Rando
         while source.progress.appended < moment and time.monotonic() < deadline:
             time.sleep(_PAUSE / 10)
         time.sleep(rng.random() * _KILL_SPREAD)
-        if os.WIFSIGNALED(children.kill_group(child)):
+        killed = os.WIFSIGNALED(children.kill_group(child))
+        if killed and source.progress.appended < RECORDS - 1:
             return source
-        shutil.rmtree(path)  # the writer was faster
+        shutil.rmtree(path)  # the writer was faster: it had only its index left to write
     raise RuntimeError(f"{adapter.name} was never killed in {_KILL_ATTEMPTS} attempts")
 
 
