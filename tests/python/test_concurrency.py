@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,13 @@ def test_a_child_reads_on_while_other_threads_of_its_parent_read(cache: sl.Cache
             done.set()
 
 
+def test_readers_have_no_lock_that_a_fork_could_copy(cache: sl.Cache) -> None:
+    assert 5 in cache  # builds the table
+    locks = (type(threading.Lock()), type(threading.RLock()))
+    for thing in (cache, cache._sequences()):
+        assert not any(isinstance(value, locks) for value in vars(thing).values())
+
+
 def in_a_child(work: functools.partial[None]) -> int:
     """The wait status of a child that does this; one that hangs ends by a signal."""
     child = os.fork()
@@ -122,42 +129,54 @@ def open_if_there(path: Path) -> sl.Cache | None:
         return None
 
 
-def watch(path: Path, note: Path) -> list[int]:
-    """Opens the cache again and again until it is complete, and reads all that is there.
+def watch(path: Path, note: Path, stop: Path) -> list[int]:
+    """Opens the cache again and again, and reads all that is there.
 
+    It ends when the cache is complete, or when the file `stop` is there and the cache still is not.
     Returns how many sequences it had, each number once; the last one is in the file `note`.
     """
     sizes = [0]
     while True:
+        stopped = stop.exists()
         if (cache := open_if_there(path)) is None:
+            if stopped:
+                return sizes
             continue
         assert_holds(cache, GROWING[: len(cache)])
         if len(cache) != sizes[-1]:
             sizes.append(len(cache))
             note.write_text(str(len(cache)))
-        if cache.complete:
+        if cache.complete or stopped:
             return sizes
 
 
+def write_for(readers: list[Future[list[int]]], notes: list[Path], path: Path) -> None:
+    """Writes the cache, never further than the readers have seen it grow."""
+    with sl.CacheWriter(path, CONFIG, {"teacher": "test"}, shard_bytes=8_000) as writer:
+        for sequence in GROWING:
+            sequence.append_to(writer)
+            writer.flush()
+            size = len(open_if_there(path) or ())
+            while any(int(note.read_text() or 0) < size for note in notes):
+                assert not any(reader.done() for reader in readers)
+                time.sleep(0.002)
+
+
 def test_readers_beside_a_writer_see_whole_sequences_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "c"
+    path, stop = tmp_path / "c", tmp_path / "stop"
     notes = [tmp_path / str(i) for i in range(3)]
     for note in notes:
         note.write_text("0")
     spawn = multiprocessing.get_context("spawn")
     with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(1, spawn) as processes:
         watching = [
-            pool.submit(watch, path, note)
+            pool.submit(watch, path, note, stop)
             for pool, note in zip((threads, threads, processes), notes, strict=True)
         ]
-        with sl.CacheWriter(path, CONFIG, {"teacher": "test"}, shard_bytes=8_000) as writer:
-            for sequence in GROWING:
-                sequence.append_to(writer)
-                writer.flush()
-                size = len(open_if_there(path) or ())
-                while any(int(note.read_text() or 0) < size for note in notes):
-                    assert not any(reader.done() for reader in watching)
-                    time.sleep(0.002)
+        try:
+            write_for(watching, notes, path)
+        finally:
+            stop.touch()
         seen = [reader.result() for reader in watching]
     ends = [0]
     for row in sl.open(path).manifest.shards:
