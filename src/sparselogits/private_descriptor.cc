@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <mutex>
-#include <unordered_set>
 
 #include "sparselogits/uninterrupted.h"
 
@@ -17,11 +16,8 @@ namespace {
 // Held over open(2) and close(2), so that a fork finds every open descriptor listed, and no other.
 std::mutex mutex;
 
-// Never destroyed: a program may exit with descriptors open.
-std::unordered_set<PrivateDescriptor*>& OpenOnes() {
-  static auto* const open = new std::unordered_set<PrivateDescriptor*>;
-  return *open;
-}
+// The open ones, linked through themselves: the child of a fork should not even free memory.
+PrivateDescriptor* first = nullptr;
 
 }  // namespace
 
@@ -38,16 +34,20 @@ bool PrivateDescriptor::Open(const char* path, int flags, mode_t mode) {
     return false;
   }
   const std::lock_guard lock(mutex);
-  OpenOnes().insert(this);
   descriptor_ = Uninterrupted([&] { return open(path, flags | O_CLOEXEC, mode); });
-  if (descriptor_ < 0) OpenOnes().erase(this);
-  return descriptor_ >= 0;
+  if (descriptor_ < 0) return false;
+  next_ = first;
+  link_ = &first;
+  if (next_ != nullptr) next_->link_ = &next_;
+  first = this;
+  return true;
 }
 
 void PrivateDescriptor::Close() {
   if (descriptor_ < 0) return;
   const std::lock_guard lock(mutex);
-  OpenOnes().erase(this);
+  *link_ = next_;
+  if (next_ != nullptr) next_->link_ = link_;
   flock(descriptor_, LOCK_UN);  // at once, even if a child has just been forked and not yet run
   close(descriptor_);
   descriptor_ = -1;
@@ -55,12 +55,11 @@ void PrivateDescriptor::Close() {
 
 // In the child, whose only thread this is.
 void PrivateDescriptor::CloseInherited() {
-  for (PrivateDescriptor* const file : OpenOnes()) {
-    close(file->descriptor_);
-    file->descriptor_ = -1;
-    file->inherited_ = true;
+  for (; first != nullptr; first = first->next_) {
+    close(first->descriptor_);
+    first->descriptor_ = -1;
+    first->inherited_ = true;
   }
-  OpenOnes().clear();
 }
 
 }  // namespace sparselogits

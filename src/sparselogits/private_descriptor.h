@@ -31,6 +31,9 @@ class PrivateDescriptor {
 
   int descriptor_ = -1;
   bool inherited_ = false;
+  // In the list of the open ones: the one after this, and what points to this.
+  PrivateDescriptor* next_ = nullptr;
+  PrivateDescriptor** link_ = nullptr;
 };
 
 }  // namespace sparselogits
