@@ -145,21 +145,27 @@ Status ShardReader::ReadPositions(uint64_t first, uint64_t last, RecordBatch* ba
   return Status::Ok();
 }
 
+Status ShardReader::ReadSequenceFrame(uint32_t frame_number, Frame* frame) const {
+  const uint64_t offset = index_.sequence_frame_offset(frame_number);
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ReadFrame(bytes(), footer_.index_offset, header_, offset, check_payloads_, frame).In(path()));
+  const uint32_t n =
+      index_.sequence_frame_start(frame_number + 1) - index_.sequence_frame_start(frame_number);
+  if (frame->header.type != FrameType::kSequences || frame->header.num_items != n)
+    return Status::Corruption("the index says " + std::to_string(n) +
+                              " sequences in a frame here; the frame is not such a frame")
+        .Field("num_items")
+        .At(static_cast<int64_t>(offset) + 16)
+        .In(path());
+  return Status::Ok();
+}
+
 Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
   for (uint32_t i = 0; i < index_.num_sequence_frames(); ++i) {
     Frame frame;
-    const uint64_t offset = index_.sequence_frame_offset(i);
-    SPARSELOGITS_RETURN_IF_ERROR(
-        ReadFrame(bytes(), footer_.index_offset, header_, offset, check_payloads_, &frame)
-            .In(path()));
+    SPARSELOGITS_RETURN_IF_ERROR(ReadSequenceFrame(i, &frame));
     const uint32_t first = index_.sequence_frame_start(i);
-    const uint32_t n = index_.sequence_frame_start(i + 1) - first;
-    if (frame.header.type != FrameType::kSequences || frame.header.num_items != n)
-      return Status::Corruption("the index says " + std::to_string(n) +
-                                " sequences in a frame here; the frame is not such a frame")
-          .Field("num_items")
-          .At(static_cast<int64_t>(offset) + 16)
-          .In(path());
+    const uint32_t n = frame.header.num_items;
     const uint8_t* const ids = frame.content.data();
     for (size_t j = 0; j < n; ++j) {
       const uint64_t length = Load32(ids + 16 * size_t{n} + 4 * j);
@@ -168,7 +174,7 @@ Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
         return Status::Corruption("the length of sequence " + std::to_string(sequence) +
                                   " differs between its SEQS frame and the index")
             .Field("length")
-            .At(static_cast<int64_t>(offset))
+            .At(static_cast<int64_t>(frame.offset))
             .In(path());
       *out++ = {Load64(ids + 8 * j), Load64(ids + 8 * size_t{n} + 8 * j)};
     }

@@ -39,6 +39,8 @@ class ShardReader {
   // stores tokens and `tokens` is not null, writes their input tokens.
   // REQUIRES: first <= last <= num_positions.
   Status ReadPositions(uint64_t first, uint64_t last, RecordBatch* batch, int32_t* tokens) const;
+  // Reads a SEQS frame of the index. REQUIRES: frame_number < index().num_sequence_frames().
+  Status ReadSequenceFrame(uint32_t frame_number, Frame* frame) const;
   // Writes what the SEQS frames say of every sequence, in order.
   Status ReadSequenceTable(SequenceInfo* out) const;
 

@@ -184,7 +184,6 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   index_.AddBlock(offset, frame.num_items);
   pending_position_ += num_positions;
   pending_entry_ += num_entries;
-  written_entries_ += num_entries;
   return Status::Ok();
 }
 

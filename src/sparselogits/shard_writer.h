@@ -51,7 +51,6 @@ class ShardWriter {
   std::unique_ptr<BlockCodec> codec_;
   ShardIndex index_;
   Totals totals_;  // of everything appended
-  uint64_t written_entries_ = 0;
   uint32_t chain_ = 0;
   uint32_t chain_at_commit_ = 0;
   uint64_t committed_size_ = 0;

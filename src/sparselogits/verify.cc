@@ -88,12 +88,7 @@ std::vector<uint64_t> ReadIds(const ShardReader& reader, uint32_t first, uint32_
     const uint32_t start = index.sequence_frame_start(number);
     const uint32_t end = index.sequence_frame_start(number + 1);
     Frame frame;
-    const Status status =
-        ReadFrame(reader.bytes(), reader.footer().index_offset, reader.header(),
-                  index.sequence_frame_offset(number), CheckPayload::kYes, &frame);
-    if (!status.ok() || frame.header.type != FrameType::kSequences ||
-        frame.header.num_items != end - start)
-      return {};
+    if (!reader.ReadSequenceFrame(number, &frame).ok()) return {};
     for (; first < std::min(last, end); ++first)
       ids.push_back(Load64(frame.content.data() + size_t{8} * (first - start)));
   }
