@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from caches import CONFIG, random_sequence, write
+from damage import frames, shard
 
 import sparselogits as sl
 from sparselogits.manifest import read_manifest
@@ -36,21 +37,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cache(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "cache"))
-
-
-def shard(cache: Path, number: int) -> Path:
-    return cache / f"shard-{number:06d}.slc"
-
-
-def frames(path: Path) -> list[tuple[bytes, int, int]]:
-    """Type, offset and length of each frame of a sound shard."""
-    data = path.read_bytes()
-    found, at = [], 128
-    while at < len(data) - 64:
-        length = 32 + (int.from_bytes(data[at + 8 : at + 12], "little") + 7) // 8 * 8
-        found.append((data[at : at + 4], at, length))
-        at += length
-    return found
 
 
 def overwrite(path: Path, offset: int, new: bytes) -> None:

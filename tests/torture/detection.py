@@ -11,13 +11,13 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from damage import frames
 from report import Row, Tally
 
 import sparselogits as sl
 from sparselogits.manifest import MANIFEST_NAME
 
 TEST_SCALE = 0.01
-FRAMES_AT, FRAME_HEADER, FOOTER = 128, 32, 64
 
 KINDS = {
     "counts with tokens": {},
@@ -55,12 +55,18 @@ class DamagedCache:
         self.content = content(sl.open(self.path))
 
     def flips(self, scale: float) -> Row:
-        tally = Tally(f"one bit of a shard flipped: {self.kind}", "every bit" * (scale >= 1))
-        data = self.shards[0].read_bytes()
+        return self._flips(f"one bit of a shard flipped: {self.kind}", self.shards[0], scale)
+
+    def manifest_flips(self, scale: float) -> Row:
+        return self._flips("one bit of the manifest flipped", self.path / MANIFEST_NAME, scale)
+
+    def _flips(self, fault: str, path: Path, scale: float) -> Row:
+        tally = Tally(fault, "every bit" * (scale >= 1))
+        data = path.read_bytes()
         for bit in spread(8 * len(data), scale):
             broken = bytearray(data)
             broken[bit // 8] ^= 1 << bit % 8
-            self.judge({self.shards[0]: bytes(broken)}, tally, f"bit {bit}")
+            self.judge({path: bytes(broken)}, tally, f"bit {bit}")
         return tally.row()
 
     def cuts(self, scale: float) -> Row:
@@ -74,7 +80,9 @@ class DamagedCache:
         tally = Tally("frames removed, repeated, exchanged; within a shard, between two")
         first, second = self.shards
         data, foreign = first.read_bytes(), second.read_bytes()
-        spans, foreign_spans = frame_spans(data), frame_spans(foreign)
+        spans, foreign_spans = (
+            [(at, at + length) for _, at, length in frames(file)] for file in (first, second)
+        )
         for number, (start, end) in enumerate(spans):
             frame = data[start:end]
             self.judge({first: data[:start] + data[end:]}, tally, f"frame {number} removed")
@@ -106,16 +114,6 @@ class DamagedCache:
         self.judge({first: b""}, tally, "an empty shard")
         self.judge({first: None}, tally, "a missing shard")
         self.judge({manifest: None}, tally, "a missing manifest")
-        return tally.row()
-
-    def manifest_flips(self, scale: float) -> Row:
-        tally = Tally("one bit of the manifest flipped", "every bit" * (scale >= 1))
-        path = self.path / MANIFEST_NAME
-        data = path.read_bytes()
-        for bit in spread(8 * len(data), scale):
-            broken = bytearray(data)
-            broken[bit // 8] ^= 1 << bit % 8
-            self.judge({path: bytes(broken)}, tally, f"bit {bit}")
         return tally.row()
 
     def judge(self, damage: dict[Path, bytes | None], tally: Tally, what: str) -> None:
@@ -184,16 +182,6 @@ def content(cache: sl.Cache) -> tuple[object, ...]:
     table = (cache.sequence_ids, cache.sequence_starts, cache.fingerprints)
     facts = (cache.config, tuple(cache.metadata.items()), cache.complete)
     return (*(None if array is None else array.tobytes() for array in (*arrays, *table)), *facts)
-
-
-def frame_spans(data: bytes) -> list[tuple[int, int]]:
-    """Where each frame of a sound shard starts and ends."""
-    spans, at = [], FRAMES_AT
-    while at < len(data) - FOOTER:
-        length = FRAME_HEADER + (int.from_bytes(data[at + 8 : at + 12], "little") + 7) // 8 * 8
-        spans.append((at, at + length))
-        at += length
-    return spans
 
 
 def spread(count: int, scale: float) -> Iterator[int]:
