@@ -92,7 +92,7 @@ class DirectoryLock:
 
     The system drops it when the process ends, however it ends. A forked child has no part in it.
     File systems that cannot lock a directory go without: there the lock on the unfinished shard is
-    what keeps a second writer out.
+    what keeps a second writer out. A context manager, which releases it.
 
     Raises:
         CacheIOError: Another writer or recovery has it.
@@ -100,6 +100,12 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         self._lock = _core.DirectoryLock(str(directory))
+
+    def __enter__(self) -> DirectoryLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Lets others in. Idempotent."""

@@ -40,9 +40,9 @@ class IdSet:
     def first_held(self, ids: Ids) -> int | None:
         """One of the given ids that is already held or given twice, or None."""
         ordered = np.sort(ids)
-        repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
-        if len(repeated):
-            return int(ordered[repeated[0]])
+        repeated = first_repeated(ordered)
+        if repeated is not None:
+            return repeated
         held = (self._held_in(first, last) for first, last in _runs(ordered))
         return next((value for value in held if value is not None), None)
 
@@ -90,6 +90,12 @@ class IdSet:
         self._old_firsts = firsts[np.concatenate([np.ones(1, np.bool_), apart])]
         self._old_lasts = lasts[np.concatenate([apart, np.ones(1, np.bool_)])]
         self._firsts, self._lasts = [], []
+
+
+def first_repeated(ordered: Ids) -> int | None:
+    """The smallest id that is there twice, or None. REQUIRES: `ordered` ascends."""
+    repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+    return int(ordered[repeated[0]]) if len(repeated) else None
 
 
 def _runs(ordered: Ids) -> list[tuple[int, int]]:

@@ -233,7 +233,7 @@ class Cache:
         """
         return verify_cache(
             self._directory,
-            self._manifest,
+            self.digest,
             keep_going=keep_going,
             num_threads=num_threads,
             progress=progress,

@@ -22,6 +22,7 @@ from sparselogits.directory import (
 )
 from sparselogits.durable import file_sha256, io_error
 from sparselogits.errors import CacheIOError, MismatchError
+from sparselogits.id_set import first_repeated
 from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest, shard_path
 from sparselogits.manifest_parser import shard_metadata
 from sparselogits.shard_set import open_shards
@@ -63,11 +64,8 @@ def recover(path: str | os.PathLike[str]) -> RecoverReport:
         InvalidArgumentError: `path` is not a local path.
     """
     directory = local_directory(path)
-    lock = DirectoryLock(directory)
-    try:
+    with DirectoryLock(directory):
         return recover_directory(directory)
-    finally:
-        lock.release()
 
 
 def recover_directory(directory: Path) -> RecoverReport:
@@ -176,11 +174,10 @@ def _remove_second_names(directory: Path) -> None:
 
 def _refuse_repeated_ids(directory: Path, manifest: Manifest, taken: list[ShardRow]) -> None:
     ids, _, _ = open_shards(directory, manifest, verify_checksums=True).sequence_table()
-    ordered = np.sort(ids)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(repeated):
+    repeated = first_repeated(np.sort(ids))
+    if repeated is not None:
         raise MismatchError(
-            f"{directory}: sequence_id {repeated[0]} is in more than one place; "
+            f"{directory}: sequence_id {repeated} is in more than one place; "
             f"the shards that no manifest lists are {', '.join(row.file for row in taken)}"
         )
 

@@ -17,9 +17,11 @@ from sparselogits.checks import boolean, choice
 from sparselogits.config import CacheConfig
 from sparselogits.durable import io_error, replace_file
 from sparselogits.errors import InvalidArgumentError, SequenceNotFoundError
+from sparselogits.id_set import first_repeated
 from sparselogits.manifest import check_metadata
 from sparselogits.merge_metadata import merged_metadata
 from sparselogits.reader import Cache
+from sparselogits.sequence_table import SequenceTable
 
 ORDERS = ("sequence_id",)
 
@@ -128,15 +130,13 @@ def _indices_of(cache: Cache, sequence_ids: Iterable[int]) -> npt.NDArray[np.int
     """Where these sequences are, in their order."""
     listed = sequence_ids if isinstance(sequence_ids, np.ndarray) else list(sequence_ids)
     wanted = unsigned_array("sequence_ids", listed)
-    ordered = np.sort(wanted)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(repeated):
-        raise InvalidArgumentError(f"sequence_ids has {repeated[0]} twice")
-    held = cache.sequence_ids
-    order = np.argsort(held, kind="stable")
-    places = np.searchsorted(held, wanted, sorter=order)
-    found = places < len(held)
-    found[found] = held[order[places[found]]] == wanted[found]
-    if not found.all():
-        raise SequenceNotFoundError(f"{cache.path} has no sequence_id {wanted[~found][0]}")
-    return order[places].astype(np.int64)
+    repeated = first_repeated(np.sort(wanted))
+    if repeated is not None:
+        raise InvalidArgumentError(f"sequence_ids has {repeated} twice")
+    indices = SequenceTable(cache.sequence_ids, cache.sequence_starts, cache.fingerprints).find_all(
+        wanted
+    )
+    missing = np.flatnonzero(indices < 0)
+    if len(missing):
+        raise SequenceNotFoundError(f"{cache.path} has no sequence_id {wanted[missing[0]]}")
+    return indices

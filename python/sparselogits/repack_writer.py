@@ -56,8 +56,7 @@ def write_repacked(
         FormatError, FingerprintMismatchError, CacheIOError: See `sparselogits.repack`.
     """
     make_directory(directory)
-    lock = DirectoryLock(directory)
-    try:
+    with DirectoryLock(directory):
         state = open_for_writing(directory, plan.config, plan.metadata, resume=True)
         resumed = _resumed(directory, state.manifest, cache, plan)
         entries = sum(row.entries for row in state.manifest.shards)
@@ -68,15 +67,11 @@ def write_repacked(
             entries += _append_all(cache, plan, resumed, tokens, series, progress)
             series.finish()
         except BaseException:
-            with contextlib.suppress(
-                SparseLogitsError
-            ):  # the error that led here is the one to see
+            with contextlib.suppress(SparseLogitsError):  # the first error is the one to see
                 series.leave()
             raise
         finally:
             series.abandon()
-    finally:
-        lock.release()
     return Written(resumed, entries)
 
 

@@ -34,14 +34,20 @@ class SequenceTable:
             sequence_id = int(sequence_id)
         if isinstance(sequence_id, bool) or not isinstance(sequence_id, int):
             return None
-        if not 0 <= sequence_id < 1 << 64 or not len(self.ids):
+        if not 0 <= sequence_id < 1 << 64:
             return None
+        index = int(self.find_all(np.array([sequence_id], np.uint64))[0])
+        return index if index >= 0 else None
+
+    def find_all(self, sequence_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The indices of (n,) sequences; -1 where there is none."""
         order = self._order
         if order is None:  # two threads may both sort: a lock could be held while a fork copies it
             self._order = order = np.argsort(self.ids, kind="stable")
-        wanted = np.uint64(sequence_id)
-        place = int(np.searchsorted(self.ids, wanted, sorter=order))
-        if place == len(self.ids):
-            return None
-        index = int(order[place])
-        return index if self.ids[index] == wanted else None
+        places = np.searchsorted(self.ids, sequence_ids, sorter=order)
+        indices = np.full(len(sequence_ids), -1, np.int64)
+        inside = np.flatnonzero(places < len(self.ids))
+        candidates = order[places[inside]]
+        held = self.ids[candidates] == sequence_ids[inside]
+        indices[inside[held]] = candidates[held]
+        return indices

@@ -34,11 +34,8 @@ def source_manifest(directory: Path, *, allow_incomplete: bool) -> Manifest:
             "(--allow-incomplete)"
         )
     # Between two shards, the cache of a living writer looks like a recovered one.
-    lock = DirectoryLock(directory)
-    try:
+    with DirectoryLock(directory):
         return _manifest_without_leftovers(directory)
-    finally:
-        lock.release()
 
 
 def _manifest_without_leftovers(directory: Path) -> Manifest:

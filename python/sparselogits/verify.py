@@ -82,10 +82,8 @@ def verify(
         MismatchError: The manifest was replaced meanwhile.
         InvalidArgumentError: An argument is wrong.
     """
-    directory = local_directory(path)
     return verify_cache(
-        directory,
-        read_manifest(directory),
+        local_directory(path),
         keep_going=keep_going,
         num_threads=num_threads,
         progress=progress,
@@ -95,19 +93,20 @@ def verify(
 
 def verify_cache(
     directory: Path,
-    manifest: Manifest,
+    digest: str | None = None,
     *,
     keep_going: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> VerifyReport:
-    """As `verify`, of a cache whose manifest was read before and must still be the same."""
+    """As `verify`; `digest` is that of a manifest read before, which must still be the same."""
     keep_going = boolean("keep_going", keep_going)
     if num_threads is None:
         num_threads = len(os.sched_getaffinity(0))
     num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
-    if read_manifest(directory).digest != manifest.digest:
+    manifest = read_manifest(directory)
+    if digest is not None and digest != manifest.digest:
         raise MismatchError(f"{directory} has changed since it was opened")
     size = sum(row.bytes for row in manifest.shards)
     faults: list[Fault] = []

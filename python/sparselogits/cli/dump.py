@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparselogits.cli.failures import require
-from sparselogits.errors import FingerprintMismatchError, InvalidArgumentError
+from sparselogits.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from sparselogits.reader import Cache
@@ -108,17 +108,14 @@ def _decoder(path: str, cache: Cache) -> Decode:
     require("capture", "transformers")
     from transformers import AutoTokenizer
 
-    from sparselogits.fingerprint import fingerprint_tokenizer
+    from sparselogits.tokenizer_check import check_tokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except ValueError as error:
         raise InvalidArgumentError(f"--tokenizer {path}: {error}") from error
-    wanted, got = cache.config.tokenizer_fingerprint, fingerprint_tokenizer(tokenizer)
-    if wanted is not None and wanted != got:
-        raise FingerprintMismatchError(
-            f"the tokenizer at {path} has fingerprint {got}, the cache was made with {wanted}"
-        )
+    if cache.config.tokenizer_fingerprint is not None:
+        check_tokenizer(cache, tokenizer)
 
     def decode(token_id: int) -> str:
         return str(tokenizer.decode([token_id]))
