@@ -62,3 +62,26 @@ def test_weights_cache_without_tokens(command, tmp_path: Path) -> None:
     assert row["input_id"] is None
     assert row["entries"] == [{"token_id": 4, "count": None, "weight": 1.5}]
     assert "4=1.5" in command("dump", tmp_path / "w").out
+
+
+def test_another_tokenizer_is_refused_with_what_differs(command, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    def tokenizer(name: str, words: list[str]) -> PreTrainedTokenizerFast:
+        vocabulary = {word: index for index, word in enumerate(words)}
+        model = models.WordLevel(vocabulary, unk_token=words[0])
+        made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model))
+        made.save_pretrained(tmp_path / name)
+        return made
+
+    fingerprint = sl.fingerprint_tokenizer(tokenizer("teacher", ["a", "b", "c"]))
+    tokenizer("other", ["a", "b", "d"])
+    config = sl.CacheConfig(vocab_size=3, rounds=1, tokenizer_fingerprint=fingerprint)
+    with sl.CacheWriter(tmp_path / "cache", config) as writer:
+        writer.append([0], [0, 1], [1], [1])
+    arguments = ("dump", tmp_path / "cache", "--sequence", "0", "--tokenizer")
+    assert "'b'[1]" in command(*arguments, tmp_path / "teacher").out
+    refused = command(*arguments, tmp_path / "other")
+    assert refused.code == 1
+    assert f"was made with the tokenizer {fingerprint}" in refused.err
