@@ -24,14 +24,15 @@ using Progress = std::function<void(uint64_t, uint64_t)>;
 CheckPayload Check(bool verify) { return verify ? CheckPayload::kYes : CheckPayload::kNo; }
 
 std::unique_ptr<CacheReader> OpenCache(const std::vector<RowTuple>& tuples,
-                                       const ShardConfig& config, bool verify_checksums,
-                                       size_t max_open_shards) {
+                                       const ShardConfig& config, const std::vector<Model>& models,
+                                       bool verify_checksums, size_t max_open_shards) {
   std::vector<ShardRow> rows;
   for (const auto& [path, uuid, bytes, sequences, positions, entries] : tuples)
     rows.push_back({path, UuidFromHex(uuid), bytes, {positions, sequences, entries}});
   std::unique_ptr<CacheReader> reader;
   WithoutGil([&] {
-    return CacheReader::Open(rows, config, Check(verify_checksums), &reader, max_open_shards);
+    return CacheReader::Open(rows, config, ToModels(models), Check(verify_checksums), &reader,
+                             max_open_shards);
   });
   return reader;
 }
@@ -78,6 +79,7 @@ py::tuple SequenceTable(const CacheReader& reader) {
 py::dict DescribeShard(const ShardReader& reader) {
   py::dict dict;
   dict["config"] = reader.header().config;
+  dict["model_digest"] = reader.header().model_digest;
   dict["uuid"] = ToHex(reader.header().uuid);
   dict["bytes"] = reader.footer().file_length;
   dict["sequences"] = reader.footer().totals.num_sequences;
@@ -86,11 +88,12 @@ py::dict DescribeShard(const ShardReader& reader) {
   return dict;
 }
 
-py::dict ReadShardInfo(const std::string& path) {
+py::dict ReadShardInfo(const std::string& path, const std::vector<Model>& models) {
   std::unique_ptr<ShardReader> reader;
   Bytes metadata;
   WithoutGil([&] {
-    SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(path, CheckPayload::kYes, &reader));
+    SPARSELOGITS_RETURN_IF_ERROR(
+        ShardReader::Open(path, ToModels(models), CheckPayload::kYes, &reader));
     return reader->ReadMetadata(&metadata);
   });
   py::dict dict = DescribeShard(*reader);
@@ -112,6 +115,8 @@ py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
   put("entry_numbers", s.block.entry_numbers);
   put("ids", s.block.ids);
   put("weights", s.block.weights);
+  put("classes", s.block.classes);
+  put("local_ids", s.block.local_ids);
   put("stretch_padding", s.block.stretch_padding);
   put("sequence_ids", s.sequence_ids);
   put("fingerprints", s.fingerprints);
@@ -136,7 +141,8 @@ py::dict DescribeFault(const ShardFault& fault) {
 }
 
 // What the shard holds; only `faults` where there are any.
-py::dict VerifyShardFile(const std::string& path, bool keep_going, const Progress& progress) {
+py::dict VerifyShardFile(const std::string& path, const std::vector<Model>& models,
+                         bool keep_going, const Progress& progress) {
   VerifiedShard verified;
   WithoutGil([&] {
     std::unique_ptr<MappedFile> file;
@@ -148,7 +154,7 @@ py::dict VerifyShardFile(const std::string& path, bool keep_going, const Progres
         progress(done, total);
       };
     const AfterFault after = keep_going ? AfterFault::kGoOn : AfterFault::kStop;
-    verified = FindFaults(std::move(file), after, report);
+    verified = FindFaults(std::move(file), ToModels(models), after, report);
     return Status::Ok();
   });
   py::list faults;
@@ -171,8 +177,8 @@ py::dict VerifyShardFile(const std::string& path, bool keep_going, const Progres
 
 void BindReader(py::module_& module) {
   py::class_<CacheReader>(module, "CacheReader")
-      .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("verify_checksums"),
-           py::arg("max_open_shards") = kMaxOpenShards)
+      .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("models"),
+           py::arg("verify_checksums"), py::arg("max_open_shards") = kMaxOpenShards)
       .def_property_readonly("num_sequences", &CacheReader::num_sequences)
       .def_property_readonly("num_positions", &CacheReader::num_positions)
       .def_property_readonly("num_entries", &CacheReader::num_entries)
@@ -180,9 +186,9 @@ void BindReader(py::module_& module) {
            py::arg("stop") = -1)
       .def("read_positions", &ReadPositions, py::arg("positions").noconvert())
       .def("sequence_table", &SequenceTable);
-  module.def("read_shard_info", &ReadShardInfo, py::arg("path"));
-  module.def("verify_shard", &VerifyShardFile, py::arg("path"), py::arg("keep_going"),
-             py::arg("progress") = py::none());
+  module.def("read_shard_info", &ReadShardInfo, py::arg("path"), py::arg("models"));
+  module.def("verify_shard", &VerifyShardFile, py::arg("path"), py::arg("models"),
+             py::arg("keep_going"), py::arg("progress") = py::none());
 }
 
 }  // namespace sparselogits::python

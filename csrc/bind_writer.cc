@@ -22,13 +22,15 @@ namespace {
 // Owns a core writer until it is finished or abandoned. The child of a fork owns none.
 class Writer {
  public:
-  Writer(const std::string& path, const ShardConfig& config, const std::string& metadata) {
+  Writer(const std::string& path, const ShardConfig& config, const std::string& metadata,
+         const std::optional<Model>& model) {
     ShardHeader header;
     header.uuid = RandomUuid();
     header.config = config;
     header.block_log2 = kDefaultBlockLog2;
     header.incompatible_features = CurrentLz4() != nullptr ? kFeatureLz4Frames : 0;
-    WithoutGil([&] { return ShardWriter::Create(path, header, View(metadata), &writer_); });
+    const ModelPtr given = model.has_value() ? model->get() : nullptr;
+    WithoutGil([&] { return ShardWriter::Create(path, header, View(metadata), given, &writer_); });
   }
   ~Writer() { Abandon(); }
 
@@ -88,6 +90,7 @@ py::dict Recover(const std::string& partial_path, const std::string& final_path)
   dict["dropped_bytes"] = recovered.dropped_bytes;
   dict["metadata_json"] = ToPython(recovered.metadata);
   dict["config"] = recovered.header.config;
+  dict["model_digest"] = recovered.header.model_digest;
   return dict;
 }
 
@@ -95,8 +98,10 @@ py::dict Recover(const std::string& partial_path, const std::string& final_path)
 
 void BindWriter(py::module_& module) {
   py::class_<Writer>(module, "ShardWriter")
-      .def(py::init<const std::string&, const ShardConfig&, const std::string&>(),
-           py::arg("partial_path"), py::arg("config"), py::arg("metadata_json"))
+      .def(py::init<const std::string&, const ShardConfig&, const std::string&,
+                    const std::optional<Model>&>(),
+           py::arg("partial_path"), py::arg("config"), py::arg("metadata_json"),
+           py::arg("model") = py::none())
       .def("append", &Append, py::arg("input_ids").noconvert(),
            py::arg("sequence_offsets").noconvert(), py::arg("offsets").noconvert(),
            py::arg("token_ids").noconvert(), py::arg("counts").noconvert(),

@@ -6,6 +6,7 @@
 namespace sparselogits::python {
 
 void BindConfig(pybind11::module_& module);
+void BindModel(pybind11::module_& module);
 void BindLock(pybind11::module_& module);
 void BindWriter(pybind11::module_& module);
 void BindReader(pybind11::module_& module);

@@ -42,4 +42,10 @@ Uuid RandomUuid() {
   return uuid;
 }
 
+Models ToModels(const std::vector<Model>& models) {
+  Models out;
+  for (const Model& model : models) out.push_back(model.get());
+  return out;
+}
+
 }  // namespace sparselogits::python

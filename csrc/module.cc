@@ -6,6 +6,7 @@
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   module.doc() = "The C++ core of sparselogits. Private: use the sparselogits package.";
   sparselogits::python::BindConfig(module);
+  sparselogits::python::BindModel(module);
   sparselogits::python::BindLock(module);
   sparselogits::python::BindWriter(module);
   sparselogits::python::BindReader(module);

@@ -19,12 +19,12 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
 }  // namespace
 
 Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                         CheckPayload check_payloads, std::unique_ptr<CacheReader>* out,
-                         size_t max_open_shards) {
+                         const Models& models, CheckPayload check_payloads,
+                         std::unique_ptr<CacheReader>* out, size_t max_open_shards) {
   std::unique_ptr<CacheReader> reader(new CacheReader);
   reader->config_ = config;
   SPARSELOGITS_RETURN_IF_ERROR(
-      ShardPool::Open(rows, config, check_payloads, max_open_shards, &reader->shards_));
+      ShardPool::Open(rows, config, models, check_payloads, max_open_shards, &reader->shards_));
   for (const ShardRow& row : rows) {
     reader->sequence_starts_.push_back(reader->sequence_starts_.back() + row.totals.num_sequences);
     reader->position_starts_.push_back(reader->position_starts_.back() + row.totals.num_positions);

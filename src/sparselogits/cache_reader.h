@@ -23,8 +23,8 @@ class CacheReader {
   // Opens every shard and compares it with its row and with the configuration. No more than
   // max_open_shards stay open, and one for each thread that reads.
   static Status Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                     CheckPayload check_payloads, std::unique_ptr<CacheReader>* out,
-                     size_t max_open_shards = kMaxOpenShards);
+                     const Models& models, CheckPayload check_payloads,
+                     std::unique_ptr<CacheReader>* out, size_t max_open_shards = kMaxOpenShards);
 
   uint64_t num_sequences() const { return sequence_starts_.back(); }
   uint64_t num_positions() const { return position_starts_.back(); }

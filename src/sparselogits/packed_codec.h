@@ -9,9 +9,9 @@ class PackedCodec final : public BlockCodec {
  public:
   explicit PackedCodec(const RecordFormat& format);
 
-  void Encode(const BlockView& block, Bytes* out) const override;
-  Status DecodeRecords(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
-                       RecordBatch* out) const override;
+  bool Encode(const BlockView& block, Bytes* out) const override;
+  Status Decode(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
+                RecordBatch* out, int32_t* tokens) const override;
   Status DecodeTokens(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
                       int32_t* out) const override;
   Status Check(ByteSpan content, uint32_t num_positions, uint32_t num_entries,
@@ -21,7 +21,7 @@ class PackedCodec final : public BlockCodec {
   struct Layout;  // where the sections of one block are
   struct Cursor;  // a bit position in one stretch
 
-  // DecodeRecords, compiled for several instruction sets; a virtual function cannot be.
+  // The records alone, compiled for several instruction sets; a virtual function cannot be.
   Status DecodeRange(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
                      RecordBatch* out) const;
   Status ParseLayout(ByteSpan content, uint32_t num_positions, Layout* layout) const;

@@ -252,9 +252,11 @@ Status PackedCodec::SkipRecord(const Layout& layout, Cursor* cursor,
   return Status::Ok();
 }
 
-Status PackedCodec::DecodeRecords(ByteSpan content, uint32_t num_positions, uint32_t first,
-                                  uint32_t last, RecordBatch* out) const {
-  return DecodeRange(content, num_positions, first, last, out);
+Status PackedCodec::Decode(ByteSpan content, uint32_t num_positions, uint32_t first, uint32_t last,
+                           RecordBatch* out, int32_t* tokens) const {
+  SPARSELOGITS_RETURN_IF_ERROR(DecodeRange(content, num_positions, first, last, out));
+  if (tokens == nullptr) return Status::Ok();
+  return DecodeTokens(content, num_positions, first, last, tokens);
 }
 
 SPARSELOGITS_FASTEST_INSTRUCTIONS Status PackedCodec::DecodeRange(ByteSpan content,

@@ -36,7 +36,7 @@ void PutIds(std::span<const uint32_t> ids, int low_bits, BitWriter* writer) {
 
 }  // namespace
 
-void PackedCodec::Encode(const BlockView& block, Bytes* out) const {
+bool PackedCodec::Encode(const BlockView& block, Bytes* out) const {
   const int low_bits = BestLowBits(block);
   const bool has_empty =
       std::find(block.entries.begin(), block.entries.end(), 0u) != block.entries.end();
@@ -84,6 +84,7 @@ void PackedCodec::Encode(const BlockView& block, Bytes* out) const {
     token_writer.Align();
   }
   out->insert(out->end(), records.begin(), records.end());
+  return true;
 }
 
 }  // namespace sparselogits

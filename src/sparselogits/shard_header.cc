@@ -75,8 +75,6 @@ Status CheckConfig(const ShardConfig& config) {
   std::string what;
   const char* const field = BadConfigField(config, &what);
   if (field != nullptr) return Status::InvalidArgument(std::string(field) + ": " + what);
-  if (!IsKnownCodec(config.codec))
-    return Status::InvalidArgument("codec: 'compact' cannot be written by this version");
   return Status::Ok();
 }
 
@@ -123,7 +121,6 @@ Status DecodeHeader(ByteSpan bytes, ShardHeader* header) {
   if (unknown != 0) {
     const int bit = std::countr_zero(unknown);
     return Status::Unsupported("the shard needs feature bit " + std::to_string(bit) +
-                               (bit == 1 ? " (codec_model)" : "") +
                                ", which this release does not know: use a newer sparselogits")
         .Field("incompatible_features")
         .At(16);
@@ -163,8 +160,8 @@ Status DecodeHeader(ByteSpan bytes, ShardHeader* header) {
                                " is not known to this release: use a newer sparselogits")
         .Field("codec")
         .At(50);
-  if (header->model_digest != 0 && (header->incompatible_features & kFeatureCodecModel) == 0)
-    return BadField("model_digest", 96, "a digest without the feature codec_model");
+  if ((header->model_digest != 0) != ((header->incompatible_features & kFeatureCodecModel) != 0))
+    return BadField("model_digest", 96, "a digest without the feature codec_model, or the reverse");
   if (header->block_log2 < kMinBlockLog2 || header->block_log2 > kMaxBlockLog2)
     return BadField("block_log2", 51, std::to_string(in[51]) + " is outside 6 ... 16");
   if (in[52] > 1) return BadField("store_tokens", 52, std::to_string(in[52]) + " is not 0 or 1");

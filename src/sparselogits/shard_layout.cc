@@ -50,7 +50,7 @@ Status CheckTotals(const Totals& totals) {
 void EncodeFrameHeader(FrameHeader* frame, const Uuid& uuid, uint64_t offset, uint8_t* out) {
   std::memset(out, 0, kFrameHeaderLength);
   Store32(out, static_cast<uint32_t>(frame->type));
-  out[4] = static_cast<uint8_t>(frame->codec);
+  out[kCodecOffset] = static_cast<uint8_t>(frame->codec);
   out[5] = static_cast<uint8_t>(frame->wrapping);
   Store32(out + 8, frame->payload_length);
   Store32(out + 12, frame->content_length);
@@ -73,7 +73,7 @@ Status DecodeFrameHeader(ByteSpan bytes, const ShardHeader& shard, uint64_t offs
                "the frame header's checksum does not match: flipped bits, or a frame that was "
                "written elsewhere");
   frame->type = static_cast<FrameType>(Load32(in));
-  frame->codec = static_cast<CodecId>(in[4]);
+  frame->codec = static_cast<CodecId>(in[kCodecOffset]);
   frame->wrapping = static_cast<Wrapping>(in[5]);
   frame->payload_length = Load32(in + 8);
   frame->content_length = Load32(in + 12);
@@ -124,6 +124,8 @@ Status DecodeFrameHeader(ByteSpan bytes, const ShardHeader& shard, uint64_t offs
                                  " is not known to this release: use a newer sparselogits")
           .Field("codec")
           .At(static_cast<int64_t>(offset) + 4);
+    if (frame->codec == CodecId::kCompact && shard.model_digest == 0)
+      return bad("codec", 4, "a compact block in a shard without a model");
     if (frame->num_items > (1u << shard.block_log2))
       return bad("num_items", 16,
                  std::to_string(frame->num_items) + " positions in a block of at most " +

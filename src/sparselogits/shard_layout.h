@@ -19,10 +19,11 @@ inline constexpr uint16_t kVersionMajor = 1;
 inline constexpr uint16_t kVersionMinor = 0;
 inline constexpr uint32_t kFeatureLz4Frames = 1u << 0;
 inline constexpr uint32_t kFeatureCodecModel = 1u << 1;
-inline constexpr uint32_t kKnownIncompatibleFeatures = kFeatureLz4Frames;
+inline constexpr uint32_t kKnownIncompatibleFeatures = kFeatureLz4Frames | kFeatureCodecModel;
 
 inline constexpr size_t kHeaderLength = 128;
 inline constexpr size_t kFrameHeaderLength = 32;
+inline constexpr size_t kCodecOffset = 4;  // of `codec` in a frame header
 inline constexpr size_t kCommitLength = 32;
 inline constexpr size_t kFooterLength = 64;
 inline constexpr size_t kFrameAlignment = kFrameUnit;

@@ -40,7 +40,7 @@ Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig
 }  // namespace
 
 Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                       CheckPayload check_payloads, size_t max_open,
+                       const Models& models, CheckPayload check_payloads, size_t max_open,
                        std::unique_ptr<ShardPool>* out) {
   if (max_open == 0) return Status::InvalidArgument("max_open_shards must be at least 1, got 0");
   if (fork_handlers != 0)
@@ -48,6 +48,7 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
   std::unique_ptr<ShardPool> pool(new ShardPool);
   pool->rows_ = rows;
   pool->config_ = config;
+  pool->models_ = models;
   pool->check_payloads_ = check_payloads;
   pool->max_open_ = max_open;
   pool->slots_.resize(rows.size());
@@ -62,7 +63,7 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
 
 Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {
   std::unique_ptr<ShardReader> opened;
-  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(rows_[i].path, check_payloads_, &opened));
+  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(rows_[i].path, models_, check_payloads_, &opened));
   SPARSELOGITS_RETURN_IF_ERROR(CheckRow(*opened, rows_[i], config_));
   *shard = std::move(opened);
   return Status::Ok();

@@ -27,7 +27,8 @@ class ShardPool {
  public:
   // Opens every shard once, and compares it with its row and with the configuration.
   static Status Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
-                     CheckPayload check_payloads, size_t max_open, std::unique_ptr<ShardPool>* out);
+                     const Models& models, CheckPayload check_payloads, size_t max_open,
+                     std::unique_ptr<ShardPool>* out);
 
   // The shard at index i, which stays mapped as long as *shard and the pool live. A shard that was
   // closed is opened and compared again. REQUIRES: there is one.
@@ -46,6 +47,7 @@ class ShardPool {
 
   std::vector<ShardRow> rows_;
   ShardConfig config_;
+  Models models_;
   CheckPayload check_payloads_ = CheckPayload::kYes;
   size_t max_open_ = 0;
   // Constant after Open() where all stay open; else guarded by the mutex of shard_pool.cc.

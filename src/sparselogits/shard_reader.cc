@@ -3,24 +3,26 @@
 #include <algorithm>
 #include <utility>
 
+#include "sparselogits/shard_codecs.h"
+
 namespace sparselogits {
 
-Status ShardReader::Open(const std::string& path, CheckPayload check_payloads,
-                         std::unique_ptr<ShardReader>* out) {
+Status ShardReader::Open(const std::string& path, const Models& models,
+                         CheckPayload check_payloads, std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<MappedFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
-  return Open(std::move(file), check_payloads, out);
+  return Open(std::move(file), models, check_payloads, out);
 }
 
-Status ShardReader::Open(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads,
-                         std::unique_ptr<ShardReader>* out) {
+Status ShardReader::Open(std::shared_ptr<const MappedFile> file, const Models& models,
+                         CheckPayload check_payloads, std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<ShardReader> reader(new ShardReader(std::move(file), check_payloads));
-  SPARSELOGITS_RETURN_IF_ERROR(reader->Validate().In(reader->path()));
+  SPARSELOGITS_RETURN_IF_ERROR(reader->Validate(models).In(reader->path()));
   *out = std::move(reader);
   return Status::Ok();
 }
 
-Status ShardReader::Validate() {
+Status ShardReader::Validate(const Models& models) {
   const ByteSpan file = file_->bytes();
   if (file.size() < kHeaderLength)
     return Status::Truncated("the file has " + std::to_string(file.size()) +
@@ -28,7 +30,7 @@ Status ShardReader::Validate() {
         .Field("header")
         .At(0);
   SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(file, &header_));
-  codec_ = MakeCodec(header_.config.codec, header_.config.format);
+  SPARSELOGITS_RETURN_IF_ERROR(MakeCodecs(header_, models, &codecs_));
   if (file.size() < kHeaderLength + kFrameHeaderLength + kFooterLength)
     return Status::Truncated("the file has " + std::to_string(file.size()) +
                              " bytes, too few for a shard")
@@ -129,9 +131,9 @@ Status ShardReader::ReadPositions(uint64_t first, uint64_t last, RecordBatch* ba
     const auto from = static_cast<uint32_t>(first - start);
     const auto to = static_cast<uint32_t>(std::min(last, end) - start);
     const auto positions = static_cast<uint32_t>(end - start);
-    Status status = codec_->DecodeRecords(content, positions, from, to, batch);
-    if (status.ok() && read_tokens)
-      status = codec_->DecodeTokens(content, positions, from, to, tokens);
+    const auto codec = static_cast<CodecId>(bytes()[index_.block_offset(block) + kCodecOffset]);
+    Status status = codecs_->of(codec).Decode(content, positions, from, to, batch,
+                                              read_tokens ? tokens : nullptr);
     if (!status.ok()) {
       const auto offset = static_cast<int64_t>(index_.block_offset(block));
       return std::move(status)

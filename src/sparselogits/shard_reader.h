@@ -23,10 +23,11 @@ struct SequenceInfo {
 // Safe to use from several threads at once, and in the child of a fork.
 class ShardReader {
  public:
-  static Status Open(const std::string& path, CheckPayload check_payloads,
+  // `models`: those of the cache; the one that the shard needs must be among them.
+  static Status Open(const std::string& path, const Models& models, CheckPayload check_payloads,
                      std::unique_ptr<ShardReader>* out);
-  static Status Open(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads,
-                     std::unique_ptr<ShardReader>* out);
+  static Status Open(std::shared_ptr<const MappedFile> file, const Models& models,
+                     CheckPayload check_payloads, std::unique_ptr<ShardReader>* out);
 
   const std::string& path() const { return file_->path(); }
   ByteSpan bytes() const { return file_->bytes(); }
@@ -47,7 +48,7 @@ class ShardReader {
  private:
   explicit ShardReader(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads)
       : file_(std::move(file)), check_payloads_(check_payloads) {}
-  Status Validate();
+  Status Validate(const Models& models);
   Status BlockContent(uint32_t block, ByteSpan* content,
                       std::shared_ptr<const Frame>* holder) const;
 
@@ -56,7 +57,7 @@ class ShardReader {
   ShardHeader header_;
   Footer footer_;
   ShardIndexView index_;
-  std::unique_ptr<BlockCodec> codec_;
+  std::unique_ptr<CodecSet> codecs_;
   // Blocks whose frame was found good. A flag that is set late only means a check made twice.
   mutable std::unique_ptr<std::atomic<bool>[]> touched_;
   // The LZ4-wrapped block read last. Its mutex is only ever tried, and the block decoded again

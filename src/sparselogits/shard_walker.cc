@@ -5,11 +5,13 @@
 
 #include "sparselogits/crc32c.h"
 #include "sparselogits/limits.h"
+#include "sparselogits/shard_codecs.h"
 #include "sparselogits/xxh64.h"
 
 namespace sparselogits {
 
-ShardWalker::ShardWalker(ByteSpan file, WalkDepth depth) : file_(file), depth_(depth) {}
+ShardWalker::ShardWalker(ByteSpan file, WalkDepth depth, Models models)
+    : file_(file), depth_(depth), models_(std::move(models)) {}
 
 Status ShardWalker::Walk(uint64_t end, const Progress& progress, const OnFault& on_fault) {
   if (file_.size() < kHeaderLength)
@@ -18,7 +20,8 @@ Status ShardWalker::Walk(uint64_t end, const Progress& progress, const OnFault& 
         .Field("header")
         .At(0);
   SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(file_, &header_));
-  codec_ = MakeCodec(header_.config.codec, header_.config.format);
+  if (depth_ == WalkDepth::kRecords)
+    SPARSELOGITS_RETURN_IF_ERROR(MakeCodecs(header_, models_, &codecs_));
   for (uint64_t offset = kHeaderLength; offset < end;) {
     Frame frame;
     Status fault = TakeFrameAt(offset, end, &frame);
@@ -85,8 +88,9 @@ Status ShardWalker::Take(const Frame& frame) {
       return Status::Ok();
     case FrameType::kBlock:
       if (depth_ == WalkDepth::kRecords)
-        SPARSELOGITS_RETURN_IF_ERROR(codec_->Check(frame.content, frame.header.num_items,
-                                                   frame.header.num_entries, &sections->block));
+        SPARSELOGITS_RETURN_IF_ERROR(codecs_->of(frame.header.codec)
+                                         .Check(frame.content, frame.header.num_items,
+                                                frame.header.num_entries, &sections->block));
       return TakeBlock(frame);
     case FrameType::kSequences:
       sections->sequence_ids += uint64_t{frame.header.num_items} * 64;
@@ -114,7 +118,8 @@ Status ShardWalker::TakeBlock(const Frame& frame) {
   if (!ChecksFingerprints()) return Status::Ok();
   std::vector<int32_t> tokens(positions);
   SPARSELOGITS_RETURN_IF_ERROR(
-      codec_->DecodeTokens(frame.content, positions, 0, positions, tokens.data()));
+      codecs_->of(frame.header.codec)
+          .DecodeTokens(frame.content, positions, 0, positions, tokens.data()));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   return Status::Ok();
 }

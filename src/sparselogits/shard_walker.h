@@ -36,7 +36,8 @@ class ShardWalker {
   // The fault of the frame at `offset`; the walk would go on at `next`. Returns whether to go on.
   using OnFault = std::function<bool(uint64_t offset, uint64_t next, Status fault)>;
 
-  ShardWalker(ByteSpan file, WalkDepth depth);
+  // `models`: as for ShardReader::Open; needed only where records are looked at.
+  ShardWalker(ByteSpan file, WalkDepth depth, Models models = {});
 
   // Reads the header, then frames until `end` (a byte offset). Returns the first fault; where
   // `on_fault` is given it gets the faults of frames, and only that of the header is returned.
@@ -69,7 +70,8 @@ class ShardWalker {
   ByteSpan file_;
   WalkDepth depth_;
   ShardHeader header_;
-  std::unique_ptr<BlockCodec> codec_;
+  Models models_;
+  std::unique_ptr<CodecSet> codecs_;
   ShardIndex index_;
   Totals totals_;
   uint64_t sequence_positions_ = 0;  // of the sequences walked so far

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "sparselogits/compact_model.h"
 #include "sparselogits/crc32c.h"
 #include "sparselogits/limits.h"
 #include "sparselogits/lz4_block.h"
@@ -53,20 +54,29 @@ Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& 
   return file->RenameTo(path);
 }
 
-ShardWriter::ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file)
+ShardWriter::ShardWriter(const ShardHeader& header, ModelPtr model,
+                         std::unique_ptr<OutputFile> file)
     : header_(header),
       file_(std::move(file)),
-      codec_(MakeCodec(header.config.codec, header.config.format)) {}
+      codecs_(header.config.format, std::move(model)) {}
 
-Status ShardWriter::Create(const std::string& path, const ShardHeader& header, ByteSpan metadata,
-                           std::unique_ptr<ShardWriter>* out) {
+Status ShardWriter::Create(const std::string& path, ShardHeader header, ByteSpan metadata,
+                           ModelPtr model, std::unique_ptr<ShardWriter>* out) {
   SPARSELOGITS_RETURN_IF_ERROR(CheckConfig(header.config));
+  if (model != nullptr) {
+    if (header.config.codec != CodecId::kCompact)
+      return Status::InvalidArgument("model: the codec is not compact");
+    if (const char* const field = FieldThatModelLacks(*model, header.config.format))
+      return Status::InvalidArgument("model: it was made for another " + std::string(field));
+    header.model_digest = model->digest();
+    header.incompatible_features |= kFeatureCodecModel;
+  }
   if (metadata.size() > kMaxMetadataLength)
     return Status::InvalidArgument("metadata: " + std::to_string(metadata.size()) +
                                    " bytes of JSON are above the limit 2^20");
   std::unique_ptr<OutputFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(OutputFile::Create(path, &file));
-  std::unique_ptr<ShardWriter> writer(new ShardWriter(header, std::move(file)));
+  std::unique_ptr<ShardWriter> writer(new ShardWriter(header, std::move(model), std::move(file)));
   const Status status = writer->Begin(metadata);
   if (status.ok())
     *out = std::move(writer);
@@ -168,12 +178,16 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
     block.counts = std::span(pending_.counts).subspan(pending_entry_, num_entries);
   else
     block.weight_bits = std::span(pending_.weight_bits).subspan(pending_entry_, num_entries);
-  Bytes content;
-  codec_->Encode(block, &content);
-
   FrameHeader frame;
   frame.type = FrameType::kBlock;
-  frame.codec = header_.config.codec;
+  Bytes content;
+  codecs_.of(CodecId::kPacked).Encode(block, &content);
+  Bytes compact;
+  if (codecs_.has(CodecId::kCompact) && codecs_.of(CodecId::kCompact).Encode(block, &compact) &&
+      compact.size() < content.size()) {
+    content = std::move(compact);
+    frame.codec = CodecId::kCompact;
+  }
   frame.num_items = static_cast<uint32_t>(num_positions);
   frame.num_entries = static_cast<uint32_t>(num_entries);
   const uint64_t offset = file_->size();

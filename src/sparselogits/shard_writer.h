@@ -15,8 +15,10 @@ class ShardWriter {
  public:
   // Creates `path` exclusively and writes the header and the metadata (JSON) to it. Leaves no file
   // where it fails.
-  static Status Create(const std::string& path, const ShardHeader& header, ByteSpan metadata,
-                       std::unique_ptr<ShardWriter>* out);
+  // Blocks are `compact` where the header asks for it and a model is given, and it makes them
+  // smaller; else `packed`.
+  static Status Create(const std::string& path, ShardHeader header, ByteSpan metadata,
+                       ModelPtr model, std::unique_ptr<ShardWriter>* out);
 
   // Takes all the sequences of the input, or none where one of them is not valid.
   Status Append(const SequenceInput& input);
@@ -37,7 +39,7 @@ class ShardWriter {
   bool is_inherited() const { return file_->is_inherited(); }
 
  private:
-  ShardWriter(const ShardHeader& header, std::unique_ptr<OutputFile> file);
+  ShardWriter(const ShardHeader& header, ModelPtr model, std::unique_ptr<OutputFile> file);
   Status Begin(ByteSpan metadata);
   Status WriteBlocks(bool all);
   Status WriteBlock(size_t num_positions, size_t num_entries);
@@ -48,7 +50,7 @@ class ShardWriter {
 
   ShardHeader header_;
   std::unique_ptr<OutputFile> file_;
-  std::unique_ptr<BlockCodec> codec_;
+  CodecSet codecs_;
   ShardIndex index_;
   Totals totals_;  // of everything appended
   uint32_t chain_ = 0;

@@ -97,7 +97,8 @@ std::vector<uint64_t> ReadIds(const ShardReader& reader, uint32_t first, uint32_
 
 }  // namespace
 
-VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault after,
+VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, const Models& models,
+                         AfterFault after,
                          const ShardWalker::Progress& progress) {
   VerifiedShard found;
   const std::string& path = file->path();
@@ -106,7 +107,7 @@ VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault afte
   const auto add = [&](Status status) -> ShardFault& {
     return found.faults.emplace_back(ShardFault{std::move(status).In(path), 0, 0, false, {}});
   };
-  Status opened = ShardReader::Open(file, CheckPayload::kYes, &found.reader);
+  Status opened = ShardReader::Open(file, models, CheckPayload::kYes, &found.reader);
   if (!opened.ok()) {
     add(std::move(opened)).concerns_all = true;
     if (after == AfterFault::kStop) return found;
@@ -122,7 +123,7 @@ VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault afte
   };
   const uint64_t end =
       found.reader != nullptr ? found.reader->footer().index_offset : FindIndex(bytes);
-  found.walker = std::make_unique<ShardWalker>(bytes, WalkDepth::kRecords);
+  found.walker = std::make_unique<ShardWalker>(bytes, WalkDepth::kRecords, models);
   const Status header = found.walker->Walk(end, progress, on_fault);
   // What was derived from frames cannot be judged where some are damaged.
   if (!found.faults.empty()) return found;
@@ -133,17 +134,17 @@ VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault afte
   return found;
 }
 
-Status VerifyShard(std::shared_ptr<const MappedFile> file, const ShardWalker::Progress& progress,
-                   VerifiedShard* verified) {
-  *verified = FindFaults(std::move(file), AfterFault::kStop, progress);
+Status VerifyShard(std::shared_ptr<const MappedFile> file, const Models& models,
+                   const ShardWalker::Progress& progress, VerifiedShard* verified) {
+  *verified = FindFaults(std::move(file), models, AfterFault::kStop, progress);
   return verified->faults.empty() ? Status::Ok() : verified->faults.front().status;
 }
 
-Status VerifyShard(const std::string& path, const ShardWalker::Progress& progress,
-                   VerifiedShard* verified) {
+Status VerifyShard(const std::string& path, const Models& models,
+                   const ShardWalker::Progress& progress, VerifiedShard* verified) {
   std::unique_ptr<MappedFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
-  return VerifyShard(std::move(file), progress, verified);
+  return VerifyShard(std::move(file), models, progress, verified);
 }
 
 }  // namespace sparselogits

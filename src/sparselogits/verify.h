@@ -31,13 +31,14 @@ struct VerifiedShard {
 enum class AfterFault { kStop, kGoOn };
 
 // Finds the first fault, or all. `progress`, if not empty, is called with the bytes done.
-VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, AfterFault after,
+VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, const Models& models,
+                         AfterFault after,
                          const ShardWalker::Progress& progress = {});
 
 // Stops at the first fault and returns it.
-Status VerifyShard(std::shared_ptr<const MappedFile> file, const ShardWalker::Progress& progress,
-                   VerifiedShard* verified);
-Status VerifyShard(const std::string& path, const ShardWalker::Progress& progress,
-                   VerifiedShard* verified);
+Status VerifyShard(std::shared_ptr<const MappedFile> file, const Models& models,
+                   const ShardWalker::Progress& progress, VerifiedShard* verified);
+Status VerifyShard(const std::string& path, const Models& models,
+                   const ShardWalker::Progress& progress, VerifiedShard* verified);
 
 }  // namespace sparselogits

@@ -1,0 +1,76 @@
+// Turns blocks into the symbols of the compact codec: chooses the class of each position and the
+// block's own list of ids, and hands every symbol to a sink - bits, or the counts of a trainer.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "sparselogits/bit_writer.h"
+#include "sparselogits/compact_costs.h"
+
+namespace sparselogits {
+
+// Where symbols go.
+class SymbolSink {
+ public:
+  virtual ~SymbolSink() = default;
+  virtual void PutSymbol(compact::Family family, uint32_t context, uint32_t symbol) = 0;
+  virtual void PutBits(uint64_t value, int width) = 0;
+};
+
+class CompactEncoder {
+ public:
+  // The content's codes are used only by Encode, and to weigh classes where they are there.
+  explicit CompactEncoder(const ModelContent& content);
+
+  // Appends the content of a block. False, with nothing appended, where a symbol has no code.
+  bool Encode(const BlockView& block, bool store_tokens, Bytes* out);
+  // The same symbols for a sink.
+  void Describe(const BlockView& block, bool store_tokens, SymbolSink* sink);
+  // The class of each position, as chosen last.
+  const std::vector<uint32_t>& classes() const { return classes_; }
+
+ private:
+  struct Code {
+    uint16_t bits;
+    uint8_t length;  // 0: none
+  };
+  struct Codes {
+    std::vector<uint16_t> first;  // of each context, in units of num_symbols
+    std::vector<Code> codes;
+    uint32_t num_symbols = 0;
+  };
+  struct Item {
+    uint32_t id;
+    uint32_t value;  // count, or the weight's bits
+    uint32_t bucket;
+    uint32_t offset;
+    int bits;
+  };
+  class BitSink;
+
+  void ChooseClasses(const BlockView& block);
+  void ChooseLocalIds(const BlockView& block);
+  template <typename Sink>
+  void PutPosition(const BlockView& block, size_t position, size_t entry, bool put_token,
+                   uint32_t previous_class, Sink* sink);
+  template <typename Sink>
+  void PutValue(compact::Family family, uint32_t context, uint32_t value, Sink* sink);
+  template <typename Sink>
+  void PutToken(uint32_t token, uint32_t c, Sink* sink);
+  void Place(uint32_t c, Item* item) const;
+
+  const ModelContent& content_;
+  CompactCosts costs_;
+  std::vector<uint16_t> class_costs_;  // (num_classes + 1, stride): of a class after another
+  Codes codes_[compact::kNumFamilies];
+
+  // Of the block at work.
+  std::vector<uint32_t> classes_;
+  std::vector<uint32_t> local_ids_;  // ascending
+  int local_bits_ = 0;               // of an offset in a local bucket
+  std::vector<Item> items_;
+  std::vector<uint32_t> sums_;
+};
+
+}  // namespace sparselogits

@@ -1,0 +1,275 @@
+#include "sparselogits/compact_trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "sparselogits/code_trainer.h"
+#include "sparselogits/compact_layout.h"
+#include "sparselogits/latent_classes.h"
+
+namespace sparselogits {
+namespace {
+
+using compact::Family;
+
+constexpr double kPrior = 2000;       // ids of the overall distribution that a class starts with
+constexpr uint32_t kTargetBuckets = 248;
+constexpr uint32_t kMaxGlobalIds = 1u << 20;
+constexpr double kLocalShare = 0.05;  // of the ids: what blocks' own lists take, before it is known
+
+BlockView Slice(const BlockView& block, size_t first, size_t last, size_t first_entry,
+                size_t last_entry) {
+  BlockView part;
+  if (!block.tokens.empty()) part.tokens = block.tokens.subspan(first, last - first);
+  part.entries = block.entries.subspan(first, last - first);
+  part.token_ids = block.token_ids.subspan(first_entry, last_entry - first_entry);
+  if (!block.counts.empty())
+    part.counts = block.counts.subspan(first_entry, last_entry - first_entry);
+  if (!block.weight_bits.empty())
+    part.weight_bits = block.weight_bits.subspan(first_entry, last_entry - first_entry);
+  return part;
+}
+
+std::vector<BlockView> CutIntoBlocks(const BlockView& block, size_t positions) {
+  std::vector<BlockView> parts;
+  size_t entry = 0;
+  for (size_t first = 0; first < block.num_positions(); first += positions) {
+    const size_t last = std::min(first + positions, block.num_positions());
+    size_t end = entry;
+    for (size_t i = first; i < last; ++i) end += block.entries[i];
+    parts.push_back(Slice(block, first, last, entry, end));
+    entry = end;
+  }
+  return parts;
+}
+
+// Ids by how often they occur, the most frequent first; of equal ones the smaller.
+struct IdRanks {
+  std::vector<uint32_t> ids;      // of each rank
+  std::vector<uint32_t> rank_of;  // of each id; kUnseen where it does not occur
+  std::vector<double> shares;     // of each rank
+  static constexpr uint32_t kUnseen = 0xFFFFFFFFu;
+
+  IdRanks(uint32_t vocab_size, const std::vector<BlockView>& blocks) {
+    std::vector<uint32_t> counts(vocab_size, 0);
+    for (const BlockView& block : blocks)
+      for (const uint32_t id : block.token_ids) ++counts[id];
+    for (uint32_t id = 0; id < vocab_size; ++id)
+      if (counts[id] > 0) ids.push_back(id);
+    std::stable_sort(ids.begin(), ids.end(),
+                     [&](uint32_t a, uint32_t b) { return counts[a] > counts[b]; });
+    if (ids.size() > kMaxGlobalIds) ids.resize(kMaxGlobalIds);
+    rank_of.assign(vocab_size, kUnseen);
+    double total = 0;
+    for (uint32_t r = 0; r < ids.size(); ++r) {
+      rank_of[ids[r]] = r;
+      total += counts[ids[r]];
+    }
+    for (const uint32_t id : ids) shares.push_back(counts[id] / total);
+  }
+};
+
+Bags BagsOf(const std::vector<BlockView>& blocks, const IdRanks& ranks) {
+  Bags bags;
+  for (const BlockView& block : blocks) {
+    size_t entry = 0;
+    for (const uint32_t k : block.entries) {
+      for (uint32_t i = 0; i < k; ++i) {
+        const uint32_t rank = ranks.rank_of[block.token_ids[entry++]];
+        if (rank != IdRanks::kUnseen) bags.items.push_back(rank);
+      }
+      bags.offsets.push_back(static_cast<uint32_t>(bags.items.size()));
+    }
+  }
+  return bags;
+}
+
+// For each bag the item that stands for it: the one with the largest value.
+std::vector<uint32_t> TopItems(const std::vector<BlockView>& blocks, const IdRanks& ranks) {
+  std::vector<uint32_t> tops;
+  for (const BlockView& block : blocks) {
+    size_t entry = 0;
+    for (const uint32_t k : block.entries) {
+      uint32_t best = 0, top = 0;
+      for (uint32_t i = 0; i < k; ++i, ++entry) {
+        const uint32_t value =
+            block.counts.empty() ? block.weight_bits[entry] : block.counts[entry];
+        const uint32_t rank = ranks.rank_of[block.token_ids[entry]];
+        if (rank != IdRanks::kUnseen && value > best) best = value, top = rank;
+      }
+      tops.push_back(top);
+    }
+  }
+  return tops;
+}
+
+// Positions with the same top item, together as one bag each: classes of these start the search.
+std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>& tops,
+                                  const IdRanks& ranks, uint32_t num_classes) {
+  const auto num_items = static_cast<uint32_t>(ranks.ids.size());
+  std::vector<uint32_t> number(num_items, 0);
+  for (const uint32_t top : tops) ++number[top];
+  std::vector<uint32_t> order;  // tops, the most frequent first
+  for (uint32_t item = 0; item < num_items; ++item)
+    if (number[item] > 0) order.push_back(item);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return number[a] > number[b]; });
+  std::vector<std::vector<uint32_t>> members(num_items);
+  for (uint32_t bag = 0; bag < tops.size(); ++bag) members[tops[bag]].push_back(bag);
+
+  Bags groups;
+  std::vector<uint32_t> sum;
+  std::vector<float> count(num_items, 0);
+  for (const uint32_t top : order) {
+    sum.clear();
+    for (const uint32_t bag : members[top])
+      for (uint32_t i = bags.offsets[bag]; i < bags.offsets[bag + 1]; ++i)
+        if (count[bags.items[i]]++ == 0) sum.push_back(bags.items[i]);
+    for (const uint32_t item : sum) {
+      groups.items.push_back(item);
+      groups.weights.push_back(std::exchange(count[item], 0.0f));
+    }
+    groups.offsets.push_back(static_cast<uint32_t>(groups.items.size()));
+  }
+  // The most frequent ones have a class each; the others start in none, that is, are told by the
+  // first round.
+  std::vector<uint32_t> labels(groups.size());
+  for (uint32_t g = 0; g < labels.size(); ++g) labels[g] = std::min(g, num_classes - 1);
+  Bags seeds = groups;
+  seeds.offsets.resize(std::min<size_t>(num_classes, groups.size()) + 1);
+  LatentClasses seeded = FitClasses(seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())}, num_classes, 30, 0);
+  const LatentClasses fitted = ContinueClasses(groups, ranks.shares, std::move(seeded), 30, 10);
+  std::vector<uint32_t> class_of_top(num_items, 0);
+  for (uint32_t g = 0; g < order.size(); ++g) class_of_top[order[g]] = fitted.of_bag[g];
+  std::vector<uint32_t> first(tops.size());
+  for (size_t bag = 0; bag < tops.size(); ++bag) first[bag] = class_of_top[tops[bag]];
+  return first;
+}
+
+// Cuts a list into buckets of about `target` mass each.
+void CutIntoBuckets(const std::vector<double>& masses, double* left, uint32_t* buckets_left,
+                    std::vector<uint8_t>* bits, std::vector<double>* bucket_masses) {
+  size_t at = 0;
+  while (at < masses.size()) {
+    const size_t ids_left = masses.size() - at;
+    const double target = *left / std::max(1u, *buckets_left);
+    size_t number = 0;
+    double mass = 0;
+    while (number < ids_left && mass + masses[at + number] <= target) mass += masses[at + number++];
+    int b = number <= 1 ? 0 : static_cast<int>(std::lround(std::log2(static_cast<double>(number))));
+    const auto all = static_cast<int>(std::bit_width(ids_left - 1));
+    b = *buckets_left <= 1 ? all : std::min(b, all);  // the last may be larger than what is left
+    const size_t size = std::min(ids_left, size_t{1} << b);
+    mass = 0;
+    for (size_t i = 0; i < size; ++i) mass += masses[at + i];
+    bits->push_back(static_cast<uint8_t>(b));
+    bucket_masses->push_back(mass);
+    *left -= mass;
+    if (*buckets_left > 1) --*buckets_left;
+    at += size;
+  }
+}
+
+std::vector<uint8_t> HazardsOf(const std::vector<double>& masses) {
+  std::vector<uint8_t> hazards(masses.size());
+  double left = 0;
+  for (size_t b = masses.size(); b-- > 0;) {
+    left += masses[b];
+    const double quarters = left > 0 && masses[b] > 0 ? -4 * std::log2(masses[b] / left) : 127;
+    hazards[b] =
+        static_cast<uint8_t>(std::clamp(std::lround(quarters), 0l, long{compact::kMaxHazard}));
+  }
+  return hazards;
+}
+
+// The lists and buckets of one class. `raw_share`: of ids that are in no list.
+ModelContent::Class MakeClass(const IdRanks& ranks, const LatentClasses& classes, uint32_t c,
+                              uint32_t max_ids, double raw_share) {
+  const size_t k = classes.num_classes;
+  const size_t num_items = ranks.ids.size();
+  std::vector<double> mass(num_items);
+  double total = 0;
+  for (size_t r = 0; r < num_items; ++r) {
+    mass[r] = classes.item_counts[r * k + c] + kPrior * ranks.shares[r];
+    total += mass[r];
+  }
+  std::vector<uint32_t> order;
+  for (uint32_t r = 0; r < num_items; ++r)
+    if (classes.item_counts[r * k + c] >= 2) order.push_back(r);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return mass[a] > mass[b]; });
+  if (k == 1) order.clear();
+  if (order.size() > max_ids) order.resize(max_ids);
+
+  ModelContent::Class made;
+  std::vector<double> own, global(num_items);
+  double in_list = 0;
+  for (size_t r = 0; r < num_items; ++r) global[r] = ranks.shares[r];
+  for (const uint32_t r : order) {
+    made.ids.push_back(ranks.ids[r]);
+    own.push_back(mass[r] / total * (1 - kLocalShare));
+    in_list += own.back();
+    global[r] = 0;
+  }
+  const double rest = 1 - in_list - kLocalShare;
+  const double raw = std::min(rest / 2, raw_share);
+  const double global_total = std::accumulate(global.begin(), global.end(), 1e-12);
+  for (double& m : global) m *= (rest - raw) / global_total;
+
+  std::vector<double> masses;
+  double left = 1 - kLocalShare - raw;
+  uint32_t buckets_left = kTargetBuckets;
+  CutIntoBuckets(own, &left, &buckets_left, &made.own_bits, &masses);
+  for (uint32_t i = 0; i < compact::kLocalBuckets; ++i)
+    masses.push_back(kLocalShare / compact::kLocalBuckets);
+  CutIntoBuckets(global, &left, &buckets_left, &made.global_bits, &masses);
+  masses.push_back(std::max(raw, 1e-9));
+  made.hazards = HazardsOf(masses);
+  return made;
+}
+
+}  // namespace
+
+Status TrainModel(const RecordFormat& format, const BlockView& samples,
+                  const TrainingOptions& options, ModelPtr* out) {
+  // One block in eight is held out: codes must not be fitted to what the lists were made from.
+  std::vector<BlockView> learnt, held_out;
+  const std::vector<BlockView> blocks = CutIntoBlocks(samples, 1024);
+  for (size_t i = 0; i < blocks.size(); ++i)
+    (i % 8 == 4 && blocks.size() > 4 ? held_out : learnt).push_back(blocks[i]);
+  if (held_out.empty()) held_out = learnt;
+
+  const size_t positions = samples.num_positions();
+  uint32_t num_classes = options.num_classes;
+  if (num_classes == 0)
+    num_classes = positions < 4096 ? 1
+                                   : std::min(64u, std::bit_floor(static_cast<uint32_t>(
+                                                       std::min<size_t>(positions, 1u << 20) / 512)));
+  const uint32_t max_ids = options.max_class_ids == 0 ? 2048 : options.max_class_ids;
+
+  ModelContent content;
+  content.format = format;
+  const IdRanks ranks(format.vocab_size, learnt);
+  size_t unseen = 0, seen = 0;
+  for (const BlockView& block : held_out)
+    for (const uint32_t id : block.token_ids)
+      ++(ranks.rank_of[id] == IdRanks::kUnseen ? unseen : seen);
+  const double raw_share =
+      (static_cast<double>(unseen) + 0.5) / (static_cast<double>(unseen + seen) + 1);
+
+  const Bags bags = BagsOf(learnt, ranks);
+  std::vector<uint32_t> labels(bags.size(), 0);
+  if (num_classes > 1)
+    labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
+  const LatentClasses classes = FitClasses(bags, ranks.shares, std::move(labels), num_classes,
+                                           kPrior, num_classes > 1 ? 14 : 0);
+  content.global_ids = ranks.ids;
+  for (uint32_t c = 0; c < num_classes; ++c)
+    content.classes.push_back(MakeClass(ranks, classes, c, max_ids, raw_share));
+  TrainCodes(held_out, &content);
+  return CompactModel::Parse(EncodeModel(content), out);
+}
+
+}  // namespace sparselogits
