@@ -221,7 +221,7 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
   if (!sink.has_all()) return false;
 
   // Starts as what they differ from even steps by, all raised above zero.
-  const uint64_t step = sink.bits() / compact::NumStretches(static_cast<uint32_t>(n));
+  const uint64_t step = sink.bits() / (starts.size() + 1);
   int64_t lowest = 0, highest = 0;
   for (size_t i = 0; i < starts.size(); ++i) {
     const int64_t off = static_cast<int64_t>(starts[i]) - static_cast<int64_t>((i + 1) * step);
