@@ -104,7 +104,7 @@ class RecordDecoder {
   uint64_t mask(Family f) const { return masks_[static_cast<size_t>(f)]; }
   uint32_t TakeIdIn(const CompactModel::Bucket& bucket, BitWindow* window) const {
     const uint32_t entry = window->Take(bucket.bits);
-    return bucket.base == CompactModel::kRawBase ? entry : model_.ids()[bucket.base + entry];
+    return bucket.base == CompactModel::kRawBase ? entry : model_.id_at(bucket.base + entry);
   }
   Fault TakeCounts(BitWindow* taken, uint32_t k);
   template <bool kIds>
