@@ -58,7 +58,7 @@ class CompactCosts {
 
   size_t stride_;
   int id_bits_;
-  std::vector<uint32_t> row_of_;  // of each id of the vocabulary; 0 for those in no list
+  std::vector<uint32_t> row_of_;        // of each id of the vocabulary; 0 for those in no list
   std::vector<uint32_t> global_ranks_;  // of each row
   std::vector<uint16_t> own_ranks_;     // (rows, stride): the rank in the class's list
   std::vector<uint8_t> costs_;          // (rows, stride)
