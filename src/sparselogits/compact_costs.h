@@ -26,17 +26,23 @@ class CompactCosts {
     uint32_t entry;
     int bits;  // of the entry
   };
-  Place Find(uint32_t c, uint32_t id) const {
+  Place Find(uint32_t c, uint32_t id) const { return Find(c, id, RankOf(c, id)); }
+  // In two steps, the first of which misses caches: best made for many ids before the second.
+  uint32_t RankOf(uint32_t c, uint32_t id) const {
     const size_t row = row_of_[id];
-    const uint16_t own = own_ranks_[row * stride_ + c];
-    if (own != kNotListed) return zones_[2 * size_t{c}].Find(own);
-    if (global_ranks_[row] != kNotGlobal) return zones_[2 * size_t{c} + 1].Find(global_ranks_[row]);
+    const uint32_t own = own_ranks_[row * stride_ + c];
+    return own != kNotListed ? own : kBehindOwn + global_ranks_[row];
+  }
+  Place Find(uint32_t c, uint32_t id, uint32_t rank) const {
+    if (rank < kBehindOwn) return zones_[2 * size_t{c}].Find(rank);
+    if (rank < kBehindOwn + kNotGlobal) return zones_[2 * size_t{c} + 1].Find(rank - kBehindOwn);
     return {raw_buckets_[c], id, id_bits_};
   }
 
  private:
   static constexpr uint16_t kNotListed = 0xFFFF;
-  static constexpr uint32_t kNotGlobal = 0xFFFFFFFFu;
+  static constexpr uint32_t kBehindOwn = 0x10000;  // what global ranks are raised by
+  static constexpr uint32_t kNotGlobal = 0x40000000;
 
   // The buckets of a list.
   class Zone {

@@ -64,7 +64,7 @@ class CompactEncoder {
   // Of the block at work.
   std::vector<uint32_t> classes_;
   std::vector<Item> unsorted_, items_;
-  std::vector<uint64_t> keys_;
+  std::vector<int32_t> keys_, ranks_;
 };
 
 }  // namespace sparselogits
