@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,38 @@ class Sample:
     def ids_per_position(self) -> float:
         return len(self.token_ids) / self.num_positions
 
-    def write(self, path: Path, **options: Any) -> None:
-        """Writes the sample as a cache of `CacheConfig(**options)`."""
-        config = sl.CacheConfig(
+    def select(self, sequences: npt.NDArray[np.int64]) -> Sample:
+        """The sample that these sequences make, in this order."""
+        positions = (sequences[:, None] * _LENGTH + np.arange(_LENGTH)).reshape(-1)
+        lengths = np.diff(self.offsets)[positions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        shifts = np.repeat(self.offsets[positions] - offsets[:-1], lengths)
+        entries = shifts + np.arange(offsets[-1])
+        return replace(
+            self,
+            tokens=self.tokens[sequences],
+            offsets=offsets,
+            token_ids=self.token_ids[entries],
+            counts=self.counts[entries],
+        )
+
+    def config(self, **options: Any) -> sl.CacheConfig:
+        """The configuration of a cache of the sample, `CacheConfig(**options)` for the rest."""
+        return sl.CacheConfig(
             vocab_size=VOCAB_SIZE, rounds=self.rounds, sampler=self.sampler, **options
         )
+
+    def append_to(self, writer: sl.CacheWriter) -> None:
+        """Appends every sequence in one call."""
         starts = np.arange(len(self.tokens) + 1, dtype=np.int64) * _LENGTH
-        with sl.CacheWriter(path, config) as writer:
-            writer.append_many(
-                self.tokens.reshape(-1), starts, self.offsets, self.token_ids, self.counts
-            )
+        writer.append_many(
+            self.tokens.reshape(-1), starts, self.offsets, self.token_ids, self.counts
+        )
+
+    def write(self, path: Path, model: Any = None, **options: Any) -> None:
+        """Writes the sample as a cache of `config(**options)`."""
+        with sl.CacheWriter(path, self.config(**options), model=model) as writer:
+            self.append_to(writer)
 
 
 def load_samples() -> list[Sample]:
