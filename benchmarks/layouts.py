@@ -57,11 +57,11 @@ class Paper:
     name = "24-bit"
     learns = False
 
-    def encode(self, sample: Sample, table: RankTable) -> list[Bytes]:
+    def encode(self, sample: Sample, table: RankTable | None = None) -> list[Bytes]:
         words = (sample.token_ids | sample.counts << _PAPER_ID_BITS).astype("<u4")
         return [words.view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)]
 
-    def decode(self, streams: list[Bytes], rounds: int, table: RankTable) -> Csr:
+    def decode(self, streams: list[Bytes], rounds: int, table: RankTable | None = None) -> Csr:
         raw = streams[0].reshape(-1, 3).astype(np.int32)
         words = raw[:, 0] | raw[:, 1] << 8 | raw[:, 2] << 16
         counts = (words >> _PAPER_ID_BITS).astype(np.uint16)
