@@ -5,9 +5,9 @@ cross-validated: models, rank tables and dictionaries are learnt on all folds bu
 taken on that one. Caches are measured fold by fold: the mean, and the largest total less the
 smallest. Of the others, the held-out parts of all folds are compressed as one file. Rates are
 millions of positions per second of CPU time, so per core: medians of repeats that take turns, of
-caches on the last fold, of others on the whole sample; what compressors need to encode is taken
-once. The layouts of others are in NumPy here; "compress" and "decompress" leave them out, which is
-the most that a faster layout could reach.
+caches on the last fold, of others on the whole sample; training and what compressors need to encode
+are taken once. The layouts of others are in NumPy here; "compress" and "decompress" leave them out,
+which is the most that a faster layout could reach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from codec_table import Line, measure, print_table
+from codec_table import TARGETS, Line, measure, print_table
 from lz4_data import lz4_data
 from samples import load_samples
 from sizes import write_csv
@@ -59,6 +59,8 @@ def main() -> None:
         if not args.json:
             print_table(sample, found)
         lines += found
+    if not args.json:
+        print(TARGETS)
     if args.csv is not None:
         write_csv(args.csv, [row for line in lines for row in line.sizes])
     if args.json:

@@ -18,11 +18,11 @@ from wrapped import unwrap_run, wrapped_row
 
 from sparselogits.inspect import PAPER_BITS_PER_ENTRY
 
-_RATES = ("encode", "decode", "compress", "decompress", "random", "single")
-_TARGETS = (
-    "at 12 ids a position: packed decode >= 10, >= 1/30 of memcpy; compact decode >= 3.5, with "
-    "tokens >= 2.5,\n>= 1/5 of packed; encode >= 1; random (4,096 positions a call) >= 0.3, single "
-    "(one a call) >= 0.05"
+_RATES = ("train", "encode", "decode", "compress", "decompress", "random", "single")
+TARGETS = (
+    "targets at 12 ids a position: packed decode >= 10, >= 1/30 of memcpy; compact decode >= 3.5, "
+    "with tokens >= 2.5,\n>= 1/5 of packed; encode >= 1; random (4,096 positions a call) >= 0.3, "
+    "single (one a call) >= 0.05"
 )
 
 
@@ -65,11 +65,11 @@ def print_table(sample: Sample, lines: Sequence[Line]) -> None:
     )
     print(
         f"{'codec':<28}{'tokens':>7}{'records':>9}{'tokens':>8}{'overhead':>9}{'total':>8}"
-        f"{'±':>6}{'model KB':>10}  " + "".join(f"{name:>11}" for name in _RATES)
+        f"{'±':>6}{'model KB':>10}  " + "".join(f"{name:>{_width(name)}}" for name in _RATES)
     )
     for line in lines:
         print(f"{line.codec:<28}{_sizes(line)}  {_rates(line)}".rstrip())
-    print(_TARGETS, end="\n\n", flush=True)
+    print(flush=True)
 
 
 def _paper(sample: Sample, last: Fold) -> Line:
@@ -85,14 +85,11 @@ def _caches(parts: Sequence[Fold], scratch: Path, writers: ExitStack) -> list[Li
     for kind in KINDS:
         written = [write_fold(part, kind, scratch) for part in parts]
         last = written[-1]
-        lines.append(
-            Line(
-                kind.codec,
-                kind.store_tokens,
-                [one.sizes for one in written],
-                runs=runs_of(last, scratch, writers),
-            )
-        )
+        line = Line(kind.codec, kind.store_tokens, [one.sizes for one in written])
+        line.runs = runs_of(last, scratch, writers)
+        if last.train is not None:
+            line.rates["train"] = last.train
+        lines.append(line)
         if kind.codec == "packed":
             wrapped = [wrapped_row(one.sizes, one.path) for one in written]
             line = Line(wrapped[0].codec, kind.store_tokens, wrapped)
@@ -117,13 +114,18 @@ def _sizes(line: Line) -> str:
     if not line.sizes:
         return " " * 57
     row = mean_row(line.sizes)
+    half = f"{spread(line.sizes) / 2:.2f}" if len(line.sizes) > 1 else ""
+    model = f"{row.model_bytes / 1000:.1f}" if row.model_bytes else ""
     return (
         f"{'yes' if row.tokens else 'no':>7}{row.records:>9.2f}{row.tokens_bytes:>8.2f}"
-        f"{row.overhead:>9.2f}{row.total:>8.2f}{spread(line.sizes) / 2:>6.2f}"
-        f"{row.model_bytes / 1000:>10.1f}"
+        f"{row.overhead:>9.2f}{row.total:>8.2f}{half:>6}{model:>10}"
     )
 
 
 def _rates(line: Line) -> str:
-    cells = (f"{line.rates[name]:.2f}" if name in line.rates else "" for name in _RATES)
-    return "".join(f"{cell:>11}" for cell in cells)
+    cells = {name: f"{line.rates[name]:.2f}" if name in line.rates else "" for name in _RATES}
+    return "".join(f"{cell:>{_width(name)}}" for name, cell in cells.items())
+
+
+def _width(name: str) -> int:
+    return max(8, len(name) + 1)

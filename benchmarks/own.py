@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,26 +43,31 @@ class Written:
 
     Attributes:
         model: What it was written with; None where the codec has none.
+        train: Millions of positions per second of CPU time, likewise.
     """
 
     kind: Kind
     test: Sample
     path: Path
     model: Any
+    train: float | None
     sizes: SizeRow
 
 
 def write_fold(fold: Fold, kind: Kind, scratch: Path) -> Written:
     """Trains a model on the one part, where the codec has one, and writes the other part."""
     name = f"{kind.codec}-{kind.store_tokens}-{fold.number}"
-    model = None
+    model, train = None, None
     if kind.codec == "compact":
-        fold.train.write(scratch / f"train-{name}", store_tokens=kind.store_tokens)
-        model = sl.train_model(scratch / f"train-{name}")
+        source = scratch / f"train-{name}"
+        fold.train.write(source, store_tokens=kind.store_tokens)
+        start = time.process_time()
+        model = sl.train_model(source)
+        train = fold.train.num_positions / (time.process_time() - start) / 1e6
     path = scratch / name
     fold.test.write(path, model, codec=kind.codec, store_tokens=kind.store_tokens)
     sizes = cache_sizes(fold.test.name, kind.codec, kind.store_tokens, str(fold.number), path)
-    return Written(kind, fold.test, path, model, sizes)
+    return Written(kind, fold.test, path, model, train, sizes)
 
 
 def runs_of(written: Written, scratch: Path, stack: ExitStack) -> dict[str, Run]:
