@@ -72,7 +72,7 @@ def wrapped_row(sizes: SizeRow, cache: Path) -> SizeRow:
     inside = list(blocks(cache))
     saved = sum(block.stored - len(wrap(block.content)) for block in inside) / sizes.positions
     records = sizes.records + sizes.tokens_bytes - saved
-    return replace(sizes, codec="packed, all in lz4", records=records, tokens_bytes=0.0)
+    return replace(sizes, codec="packed in lz4", records=records, tokens_bytes=0.0)
 
 
 def unwrap_run(cache: Path) -> Run:
