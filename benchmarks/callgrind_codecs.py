@@ -60,19 +60,20 @@ def measure(program: Path, num_folds: int) -> Iterator[tuple[str, str, str, str,
             with tempfile.TemporaryDirectory() as scratch:
                 written = write_fold(last, kind, Path(scratch))
                 (shard,) = written.path.glob("*.slc")
+                files = [str(file) for file in written.path.glob("*.slm")]
                 for direction in ("decode", "encode"):
-                    once, thrice = (_count(program, direction, shard, n) for n in (1, 3))
+                    once, thrice = (
+                        _count([str(program), direction, str(shard), repeats, *files])
+                        for repeats in ("1", "3")
+                    )
                     each = round((thrice - once) / (2 * last.test.num_positions))
                     tokens = "yes" if kind.store_tokens else "no"
                     yield kind.codec, sample.name, tokens, direction, each, compiler
 
 
-def _count(program: Path, direction: str, shard: Path, repeats: int) -> int:
+def _count(command: list[str]) -> int:
     """Instructions of one run of the program."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    command += [str(program), direction, str(shard), str(repeats)]
-    if direction == "encode":
-        command.append(str(shard.with_suffix(".scratch")))
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command]
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:

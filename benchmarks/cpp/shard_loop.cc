@@ -1,14 +1,19 @@
 // Decodes a shard, or encodes its records into a new one, again and again: for counting
 // instructions.
 //
-//   shard_loop decode SHARD REPEATS
-//   shard_loop encode SHARD REPEATS SCRATCH    writes SCRATCH, which must not exist, and removes it
+//   shard_loop decode|encode SHARD REPEATS [MODEL]
+//
+// MODEL is the file of the model that the shard names, if it names one. Encoding writes
+// SHARD.scratch, which must not exist, and removes it.
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "sparselogits/compact_model.h"
 #include "sparselogits/shard_reader.h"
 #include "sparselogits/shard_writer.h"
 
@@ -20,6 +25,14 @@ void Check(const Status& status) {
   if (status.ok()) return;
   std::fprintf(stderr, "shard_loop: %s: %s\n", status.path().c_str(), status.message().c_str());
   std::exit(1);
+}
+
+ModelPtr ReadModel(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  const Bytes bytes{std::istreambuf_iterator<char>(file), {}};
+  ModelPtr model;
+  Check(CompactModel::Parse(bytes, &model).In(path));
+  return model;
 }
 
 struct Decoded {
@@ -72,10 +85,11 @@ class Input {
   const RecordBatch& records_;
 };
 
-void Encode(const ShardReader& shard, const Input& input, const std::string& path) {
+void Encode(const ShardReader& shard, const Input& input, ModelPtr model) {
+  const std::string path = shard.path() + ".scratch";
   const uint8_t metadata[] = {'{', '}'};
   std::unique_ptr<ShardWriter> writer;
-  Check(ShardWriter::Create(path, shard.header(), metadata, &writer));
+  Check(ShardWriter::Create(path, shard.header(), metadata, std::move(model), &writer));
   Check(writer->Append(input.view()));
   Check(writer->Commit());
   writer.reset();
@@ -86,18 +100,20 @@ void Encode(const ShardReader& shard, const Input& input, const std::string& pat
 
 int main(int argc, char** argv) {
   const std::string direction = argc > 1 ? argv[1] : "";
-  const bool encodes = direction == "encode" && argc == 5;
-  if (!encodes && !(direction == "decode" && argc == 4)) {
-    std::fprintf(stderr, "usage: shard_loop decode SHARD REPEATS | encode SHARD REPEATS SCRATCH\n");
+  if ((argc != 4 && argc != 5) || (direction != "decode" && direction != "encode")) {
+    std::fprintf(stderr, "usage: shard_loop decode|encode SHARD REPEATS [MODEL]\n");
     return 2;
   }
+  Models models;
+  if (argc == 5) models.push_back(ReadModel(argv[4]));
   std::unique_ptr<ShardReader> shard;
-  Check(ShardReader::Open(argv[2], CheckPayload::kYes, &shard));
+  Check(ShardReader::Open(argv[2], models, CheckPayload::kYes, &shard));
   const int repeats = std::atoi(argv[3]);
-  if (encodes) {
+  if (direction == "encode") {
     const Decoded decoded = Decode(*shard);
     const Input input(*shard, decoded);
-    for (int i = 0; i < repeats; ++i) Encode(*shard, input, argv[4]);
+    const ModelPtr model = models.empty() ? nullptr : models.front();
+    for (int i = 0; i < repeats; ++i) Encode(*shard, input, model);
   } else {
     for (int i = 0; i < repeats; ++i) static_cast<void>(Decode(*shard));
   }
