@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparselogits.inspect import RECORD_SECTIONS
-from sparselogits.shard_check import verify_shard
+from sparselogits.inspect import RECORD_SECTIONS, inspect_cache
 
 _COLUMNS = (
     *("sample", "codec", "tokens", "fold", "positions"),
@@ -50,15 +49,13 @@ def cache_sizes(sample: str, codec: str, tokens: bool, fold: str, path: Path) ->
 
     An LZ4-wrapped block counts as records, though it holds its tokens and directory too.
     """
-    shards = [verify_shard(file) for file in path.glob("*.slc")]
-    sections = [shard["sections"] for shard in shards]
-    positions = sum(shard["positions"] for shard in shards)
+    report = inspect_cache(path)
+    positions = report["positions"]
+    in_bytes = {name: section["bytes"] for name, section in report["sections"].items()}
     models = sum(file.stat().st_size for file in path.glob("*.slm"))
     nbytes = sum(file.stat().st_size for file in path.iterdir()) - models
-    bits = {name: sum(shard[name] for shard in sections) for name in sections[0]}
-    records = sum(bits[name] for name in RECORD_SECTIONS) / 8
-    overhead = nbytes - records - bits["tokens"] / 8
-    parts = (records, bits["tokens"] / 8, overhead)
+    records, tokens_bytes = sum(in_bytes[name] for name in RECORD_SECTIONS), in_bytes["tokens"]
+    parts = (records, tokens_bytes, nbytes - records - tokens_bytes)
     return SizeRow(
         sample, codec, tokens, fold, positions, *(part / positions for part in parts), models
     )
