@@ -3,47 +3,16 @@
 #include <memory>
 
 #include "check.h"
+#include "codec_checks.h"
 #include "random_block.h"
-#include "sparselogits/half.h"
 #include "sparselogits/packed_codec.h"
 
 using namespace sparselogits;
 using sparselogits::testing::AllFormats;
+using sparselogits::testing::CheckRange;
+using sparselogits::testing::Content;
 using sparselogits::testing::RandomBlock;
-
-namespace {
-
-// Exactly as many readable bytes as a codec may touch, so that the sanitizer sees any more.
-struct Content {
-  explicit Content(const Bytes& encoded) : bytes(encoded), size(encoded.size()) {
-    bytes.resize(size + kReadPadding);
-    bytes.shrink_to_fit();
-  }
-  ByteSpan span() const { return {bytes.data(), size}; }
-  Bytes bytes;
-  size_t size;
-};
-
-void CheckRange(const RandomBlock& block, const RecordFormat& format, const RecordBatch& found,
-                uint32_t first, uint32_t last) {
-  size_t entry = 0;
-  for (uint32_t position = 0; position < first; ++position) entry += block.entries[position];
-  CHECK_EQ(found.offsets.size(), size_t{last - first});
-  size_t out = 0;
-  for (uint32_t position = first; position < last; ++position) {
-    for (uint32_t i = 0; i < block.entries[position]; ++i, ++entry, ++out) {
-      CHECK_EQ(found.token_ids[out], static_cast<int32_t>(block.token_ids[entry]));
-      if (format.value_kind == ValueKind::kCounts)
-        CHECK_EQ(found.counts[out], block.counts[entry]);
-      else
-        CHECK_EQ(found.weights[out], WeightFromBits(block.weight_bits[entry], format.weight_dtype));
-    }
-    CHECK_EQ(found.offsets[position - first], static_cast<int64_t>(out));
-  }
-  CHECK_EQ(found.token_ids.size(), out);
-}
-
-}  // namespace
+using sparselogits::testing::TotalBits;
 
 TEST(every_format_round_trips) {
   std::mt19937 random(7);
@@ -66,10 +35,7 @@ TEST(every_format_round_trips) {
         BlockSections sections;
         CHECK_OK(codec.Check(content.span(), n, static_cast<uint32_t>(block.token_ids.size()),
                              &sections));
-        CHECK_EQ(sections.block_header + sections.directory + sections.tokens + sections.presence +
-                     sections.counts + sections.entry_numbers + sections.ids + sections.weights +
-                     sections.stretch_padding,
-                 uint64_t{8} * encoded.size());
+        CHECK_EQ(TotalBits(sections), uint64_t{8} * encoded.size());
       }
 }
 
