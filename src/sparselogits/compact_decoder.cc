@@ -5,9 +5,11 @@
 
 #include "sparselogits/compact_codec.h"
 #include "sparselogits/compact_layout.h"
+#include "sparselogits/compact_record.h"
 #include "sparselogits/compact_stretch.h"
 #include "sparselogits/dispatch.h"
 #include "sparselogits/half.h"
+#include "sparselogits/layout_checks.h"
 #include "sparselogits/limits.h"
 
 namespace sparselogits {
@@ -15,341 +17,309 @@ namespace {
 
 using compact::BitWindow;
 using compact::Family;
+using compact::Record;
 using Bucket = CompactModel::Bucket;
-
-// Sorting a record looks at its entries in groups of this size.
-constexpr uint32_t kLanes = 8;
+using Entry = HuffmanTables::Entry;
 
 // Where the sections of a block are.
 struct Layout {
   uint32_t num_stretches;
   int start_bits;
   int id_bits;
-  uint32_t num_local;
-  int local_bits;  // of an offset in a local bucket
-  uint64_t step, bias, records_bits;
-  uint64_t starts_at, local_at;  // bits in `fields`
-  const uint8_t* fields;         // first token, starts, local ids
+  uint64_t step, bias;    // of the starts
+  uint64_t starts_at;     // bit in `fields`
+  const uint8_t* fields;  // first token, starts
   uint64_t field_bits;
   ByteSpan records;
   size_t records_offset;  // in the content
 
-  uint32_t local_id(uint32_t i) const {
-    return static_cast<uint32_t>(
-        LowBits(PeekBits(fields, local_at + uint64_t{i} * static_cast<uint64_t>(id_bits)), id_bits));
-  }
+  // The first bit of a stretch; behind the last one that of the padding's end.
   uint64_t start(uint32_t stretch) const {
     if (stretch == 0) return 0;
-    if (stretch == num_stretches) return records_bits;
-    const uint64_t field = LowBits(
-        PeekBits(fields, starts_at + (stretch - uint64_t{1}) * static_cast<uint64_t>(start_bits)),
-        start_bits);
-    return stretch * step + field - bias;
+    if (stretch == num_stretches) return uint64_t{records.size()} * 8;
+    const uint64_t at = starts_at + (stretch - uint64_t{1}) * static_cast<uint64_t>(start_bits);
+    return stretch * step + LowBits(PeekBits(fields, at), start_bits) - bias;
   }
 };
 
 Status ParseLayout(ByteSpan content, const RecordFormat& format, uint32_t num_positions,
                    Layout* layout) {
-  const auto bad = [](const char* field, int at, const std::string& what) {
-    return Status::Corruption(what).Field(field).At(at);
-  };
   if (content.size() < compact::kBlockHeaderLength)
-    return bad("content_length", 0, "the block's content has " + std::to_string(content.size()) +
-                                        " bytes, too few for its header");
+    return BadField("content_length", 0,
+                    "the block's content has " + std::to_string(content.size()) +
+                        " bytes, too few for its header");
   const uint8_t* const in = content.data();
   layout->start_bits = in[0];
-  layout->num_local = Load16(in + 2);
   layout->step = Load32(in + 4);
   layout->bias = Load32(in + 8);
-  layout->records_bits = Load32(in + 12);
   if (layout->start_bits > 32)
-    return bad("start_bits", 0, std::to_string(in[0]) + " is above the limit 32");
-  if (in[1] != 0) return bad("reserved", 1, "reserved bytes are not zero");
-  if (layout->num_local > compact::kMaxLocalIds)
-    return bad("num_local_ids", 2, std::to_string(layout->num_local) + " is above the limit 4095");
+    return BadField("start_bits", 0, std::to_string(in[0]) + " is above the limit 32");
+  if (!AllZero(in + 1, 3)) return BadField("reserved", 1, "reserved bytes are not zero");
   layout->num_stretches = compact::NumStretches(num_positions);
   layout->id_bits = packed::TokenBits(format.vocab_size);
-  layout->local_bits = compact::LocalBucketBits(layout->num_local);
-  const auto id_bits = static_cast<uint64_t>(layout->id_bits);
-  layout->starts_at = format.store_tokens ? id_bits : 0;
-  layout->local_at = layout->starts_at + (layout->num_stretches - uint64_t{1}) *
-                                             static_cast<uint64_t>(layout->start_bits);
-  layout->field_bits = layout->local_at + layout->num_local * id_bits;
+  layout->starts_at = format.store_tokens ? static_cast<uint64_t>(layout->id_bits) : 0;
+  layout->field_bits = layout->starts_at + (layout->num_stretches - uint64_t{1}) *
+                                               static_cast<uint64_t>(layout->start_bits);
   const uint64_t before = compact::kBlockHeaderLength + (layout->field_bits + 7) / 8;
-  if (content.size() < before || content.size() - before != (layout->records_bits + 7) / 8)
-    return bad("records_bits", 12,
-               "the block's content has " + std::to_string(content.size()) +
-                   " bytes; its header asks for " +
-                   std::to_string(before + (layout->records_bits + 7) / 8));
+  if (content.size() < before)
+    return BadField("content_length", 0,
+                    "the block's content has " + std::to_string(content.size()) +
+                        " bytes; its directory needs " + std::to_string(before));
   layout->fields = in + compact::kBlockHeaderLength;
   layout->records = content.subspan(before);
   layout->records_offset = before;
   return Status::Ok();
 }
 
-// The entries of one record, in the order of their buckets, with room for kLanes more.
-struct Record {
-  uint32_t size = 0;
-  std::vector<uint32_t> ids, values;
-  std::vector<uint8_t> buckets;
-  std::vector<uint32_t> ranks;
-
-  Record() { Grow(64); }
-  void Grow(uint32_t k) {
-    if (k + kLanes <= ids.size()) return;
-    ids.resize(k + kLanes);
-    values.resize(k + kLanes);
-    buckets.resize(k + kLanes);
-    ranks.resize(k + kLanes);
-  }
-};
-
 // Decodes the records of one block.
 class BlockDecoder {
  public:
   BlockDecoder(const RecordFormat& format, const CompactModel& model, const Layout& layout)
-      : format_(format),
-        model_(model),
-        layout_(layout),
-        classes_(model.tables(Family::kClass)),
-        entry_numbers_(model.tables(Family::kEntryNumber)),
-        counts_(model.tables(Family::kCount)),
-        gaps_(model.tables(Family::kGap)) {}
+      : format_(format), model_(model), layout_(layout) {
+    const uint32_t k = model.num_classes();
+    for (size_t f = 0; f < compact::kNumFamilies; ++f)
+      masks_[f] = (uint64_t{1} << ShapeOf(static_cast<Family>(f), format, k).width) - 1;
+  }
 
-  // Takes the record at the window. `kIds`: its ids too, else only what tells where it ends.
+  // Takes the record at the window; *c is the class of the one before it and becomes its own.
+  // Without kIds its ids are passed over.
   template <bool kIds>
   Status Take(BitWindow* window, uint32_t* c);
-  template <bool kStore>
+  // Takes the input token of the position after it.
+  template <bool kIds>
   Status TakeToken(BitWindow* window, uint32_t c, uint32_t* token);
+  // Appends the record, its ids ascending.
   Status Store(RecordBatch* out);
+
   Status Corrupt(const BitWindow& window, const char* field, std::string what) const {
+    const uint64_t bit = std::min<uint64_t>(window.position(), layout_.records.size() * 8);
     return Status::Corruption(std::move(what))
         .Field(field)
-        .At(static_cast<int64_t>(
-            layout_.records_offset +
-            std::min<uint64_t>(window.position(), layout_.records_bits) / 8));
+        .At(static_cast<int64_t>(layout_.records_offset + bit / 8));
   }
 
  private:
-  uint32_t TakeValue(const HuffmanTables& tables, size_t table, BitWindow* window) {
-    const uint32_t symbol = window->TakeSymbol(tables, table);
-    if (symbol < kExactValues) return symbol;
-    return ValueBase(symbol) + window->Take(ExtraBits(symbol));
-  }
-  uint32_t IdAt(uint32_t place) const {
-    if (place < CompactModel::kLocalBase) return model_.ids()[place];
-    if (place >= CompactModel::kRawBase) return place - CompactModel::kRawBase;
-    const uint32_t i = place - CompactModel::kLocalBase;
-    return i < layout_.num_local ? layout_.local_id(i) : CompactModel::kNoId;
+  uint64_t mask(Family f) const { return masks_[static_cast<size_t>(f)]; }
+  uint32_t TakeIdIn(const Bucket& bucket, BitWindow* window) const {
+    const uint32_t entry = window->Take(bucket.bits);
+    return bucket.base == CompactModel::kRawBase ? entry : model_.ids()[bucket.base + entry];
   }
   Status TakeCounts(BitWindow* window, uint32_t k);
+  template <bool kIds>
+  Status TakeIds(BitWindow* window, uint32_t k, uint32_t c);
+  Status TakeWeights(BitWindow* window, uint32_t k);
+  uint32_t EntryOfRank(uint32_t rank);
 
   const RecordFormat& format_;
   const CompactModel& model_;
   const Layout& layout_;
-  const HuffmanTables &classes_, &entry_numbers_, &counts_, &gaps_;
+  uint64_t masks_[compact::kNumFamilies];
   Record record_;
-
-  friend class SectionCounter;
 };
 
-Status BlockDecoder::TakeCounts(BitWindow* window, uint32_t k) {
+Status BlockDecoder::TakeCounts(BitWindow* taken, uint32_t k) {
   if (k > format_.rounds)
-    return Corrupt(*window, "entry_numbers",
+    return Corrupt(*taken, "entry_numbers",
                    std::to_string(k) + " entries are more than the rounds");
-  uint32_t* const values = record_.values.data();
+  BitWindow window = *taken;
+  const auto codes = [this](Family f, uint32_t excess, uint32_t left) {
+    return model_.tables(f).data() +
+           model_.count_codes(f, compact::CountLevel(left))[std::min(excess,
+                                                                     CompactModel::kMaxExcess)];
+  };
+  const auto bad = [&] {
+    return Corrupt(window, "counts",
+                   "the counts of a record sum to more than rounds = " +
+                       std::to_string(format_.rounds));
+  };
+  int32_t* values = record_.values();
   uint32_t excess = format_.rounds - k;
   uint32_t left = k;
-  for (; left > 1 && excess > 0; --left) {
-    window->Refill();
-    const uint32_t context = compact::CountContext(excess, left);
-    const uint32_t more = TakeValue(counts_, model_.code_of(Family::kCount, context), window);
-    if (more > excess)
-      return Corrupt(*window, "counts",
-                     "the counts of a record sum to more than rounds = " +
-                         std::to_string(format_.rounds));
-    values[k - left] = more + 1;
-    excess -= more;
+  for (; left > 2 && excess > 0; left -= 2) {
+    window.Refill();
+    const uint32_t pair =
+        window.TakeSymbol(codes(Family::kCountPair, excess, left), mask(Family::kCountPair));
+    uint32_t more[2] = {pair / (compact::kPairLimit + 1), pair % (compact::kPairLimit + 1)};
+    for (uint32_t i = 0; i < 2; ++i) {
+      if (more[i] > excess) [[unlikely]]
+        return bad();
+      if (more[i] == compact::kPairLimit) {
+        more[i] += window.TakeValue(
+            codes(Family::kCount, excess - compact::kPairLimit, left - i), mask(Family::kCount));
+        if (more[i] > excess) [[unlikely]]
+          return bad();
+      }
+      excess -= more[i];
+      *values++ = static_cast<int32_t>(more[i] + 1);
+    }
   }
-  for (; left > 1; --left) values[k - left] = 1;
-  values[k - 1] = excess + 1;
+  if (left == 2 && excess > 0) {
+    window.Refill();
+    const uint32_t more = window.TakeValue(codes(Family::kCount, excess, 2), mask(Family::kCount));
+    if (more > excess) [[unlikely]]
+      return bad();
+    *values++ = static_cast<int32_t>(more + 1);
+    excess -= more;
+    --left;
+  }
+  for (; left > 1; --left) *values++ = 1;
+  *values = static_cast<int32_t>(excess + 1);
+  *taken = window;
+  return Status::Ok();
+}
+
+template <bool kIds>
+Status BlockDecoder::TakeIds(BitWindow* taken, uint32_t k, uint32_t c) {
+  BitWindow window = *taken;
+  const Entry* const entries = model_.tables(Family::kGap).data();
+  const uint64_t mask = this->mask(Family::kGap);
+  const uint32_t* const codes = model_.gap_codes();
+  const Bucket* const buckets = model_.buckets(c);
+  const uint32_t num_buckets = model_.num_buckets(c);
+  int32_t* const ids = record_.ids();
+  uint8_t* const found = record_.buckets();
+  uint32_t context = model_.first_context(c);
+  uint32_t next = 0;
+  uint32_t largest = 0;
+  for (uint32_t i = 0; i < k; ++i) {
+    window.Refill();
+    const uint32_t b =
+        next + window.TakeValue(entries + codes[context + compact::QuarterLog2(k - i)], mask);
+    if (b >= num_buckets) [[unlikely]]
+      return Corrupt(window, "ids", "a gap beyond the last bucket of its class");
+    const Bucket bucket = buckets[b];
+    if constexpr (!kIds) {
+      window.Drop(bucket.bits);
+    } else {
+      const uint32_t id = TakeIdIn(bucket, &window);
+      ids[i] = static_cast<int32_t>(id);
+      largest = std::max(largest, id);
+    }
+    found[i] = static_cast<uint8_t>(b);
+    next = b + bucket.step;
+    context = bucket.context;
+  }
+  *taken = window;
+  if (largest >= format_.vocab_size) [[unlikely]]
+    return Corrupt(window, "ids", "an id that is in no list, or above vocab_size - 1");
+  return Status::Ok();
+}
+
+Status BlockDecoder::TakeWeights(BitWindow* window, uint32_t k) {
+  const auto raw_bits = static_cast<uint32_t>(compact::RawWeightBits(format_.weight_dtype));
+  const uint8_t* const buckets = record_.buckets();
+  for (uint32_t i = 0; i < k; ++i) {
+    window->Refill();
+    const uint32_t high = window->TakeSymbol(
+        model_.code(Family::kWeight, compact::WeightContext(buckets[i])), mask(Family::kWeight));
+    record_.values()[i] = static_cast<int32_t>(high << raw_bits | window->Take(raw_bits));
+  }
   return Status::Ok();
 }
 
 template <bool kIds>
 Status BlockDecoder::Take(BitWindow* window, uint32_t* c) {
-  const bool has_counts = format_.value_kind == ValueKind::kCounts;
   window->Refill();
-  if (model_.num_classes() > 1)
-    *c = window->TakeSymbol(classes_, model_.code_of(Family::kClass, *c));
-  else
-    *c = 0;
-  const uint32_t k = TakeValue(entry_numbers_, model_.code_of(Family::kEntryNumber, *c), window);
+  *c = model_.num_classes() > 1
+           ? window->TakeSymbol(model_.code(Family::kClass, *c), mask(Family::kClass))
+           : 0;
+  const uint32_t k =
+      window->TakeValue(model_.code(Family::kEntryNumber, *c), mask(Family::kEntryNumber));
   if (k > std::min(kMaxEntriesPerRecord, format_.vocab_size))
     return Corrupt(*window, "entry_numbers",
                    "a record claims more entries than 65,535 or the vocabulary");
-  record_.Grow(k);
-  record_.size = k;
+  record_.Resize(k);
   if (k == 0) return Status::Ok();
+  const bool has_counts = format_.value_kind == ValueKind::kCounts;
   if (has_counts) SPARSELOGITS_RETURN_IF_ERROR(TakeCounts(window, k));
-
-  const Bucket* const buckets = model_.buckets(*c);
-  const uint32_t num_buckets = model_.num_buckets(*c);
-  uint32_t next = 0;
-  uint32_t hazard = model_.first_hazard(*c);
-  bool is_wide = false;
-  uint32_t largest = 0;
-  for (uint32_t i = 0; i < k; ++i) {
-    window->Refill();
-    const uint32_t context = compact::GapContext(k - i, hazard, is_wide);
-    const uint32_t b = next + TakeValue(gaps_, model_.code_of(Family::kGap, context), window);
-    if (b >= num_buckets) [[unlikely]]
-      return Corrupt(*window, "ids", "a gap beyond the last bucket of its class");
-    const Bucket& bucket = buckets[b];
-    uint32_t place;
-    if (bucket.is_local) [[unlikely]]
-      place = CompactModel::kLocalBase +
-              ((bucket.base - CompactModel::kLocalBase) << layout_.local_bits) +
-              window->Take(layout_.local_bits);
-    else
-      place = bucket.base + window->Take(bucket.bits);
-    if constexpr (kIds) {
-      const uint32_t id = IdAt(place);
-      record_.ids[i] = id;
-      largest = std::max(largest, id);
-    }
-    if (!has_counts) record_.buckets[i] = static_cast<uint8_t>(b);
-    is_wide = bucket.is_wide;
-    hazard = bucket.hazard;
-    next = b + (is_wide ? 0 : 1);
-    if (window->is_overrun()) [[unlikely]]
-      break;
-  }
-  if (largest >= format_.vocab_size) [[unlikely]]
-    return Corrupt(*window, "ids", "an id that is in no list, or above vocab_size - 1");
-  if (!has_counts) {
-    const HuffmanTables& weights = model_.tables(Family::kWeight);
-    const int raw_bits = compact::RawWeightBits(format_.weight_dtype);
-    for (uint32_t i = 0; i < k; ++i) {
-      window->Refill();
-      const uint8_t code =
-          model_.code_of(Family::kWeight, compact::WeightContext(record_.buckets[i]));
-      const uint32_t high = window->TakeSymbol(weights, code);
-      record_.values[i] = high << raw_bits | window->Take(raw_bits);
-    }
-  }
+  SPARSELOGITS_RETURN_IF_ERROR(TakeIds<kIds>(window, k, *c));
+  if (!has_counts) SPARSELOGITS_RETURN_IF_ERROR(TakeWeights(window, k));
   if (window->is_overrun())
     return Corrupt(*window, "records", "a record runs past the end of the block");
   return Status::Ok();
 }
 
-// The input token of the next position.
-template <bool kStore>
+// The entry with `rank - 1` before it: those of larger values, and of equal ones further in front.
+uint32_t BlockDecoder::EntryOfRank(uint32_t rank) {
+  const int32_t* const values = record_.values();
+  const uint32_t k = record_.size();
+  uint64_t bound = ~uint64_t{0};
+  for (uint32_t r = 0; r < rank; ++r) {
+    uint64_t best = 0;
+    for (uint32_t i = 0; i < k; ++i) {
+      const uint64_t key = uint64_t{static_cast<uint32_t>(values[i])} << 32 | (0xFFFFFFFFu - i);
+      best = key < bound ? std::max(best, key) : best;
+    }
+    bound = best;
+  }
+  return 0xFFFFFFFFu - static_cast<uint32_t>(bound);
+}
+
+template <bool kIds>
 Status BlockDecoder::TakeToken(BitWindow* window, uint32_t c, uint32_t* token) {
   window->Refill();
-  const uint32_t k = record_.size;
+  const uint32_t k = record_.size();
   if (k > 0) {
     uint32_t context = 0;
     if (format_.value_kind == ValueKind::kCounts)
       context = compact::TokenRankContext(
-          *std::max_element(record_.values.begin(), record_.values.begin() + k), format_.rounds);
-    const uint32_t rank = TakeValue(model_.tables(Family::kTokenRank),
-                                    model_.code_of(Family::kTokenRank, context), window);
-    if (rank > k) return Corrupt(*window, "tokens", "a token's rank is above the record's entries");
+          static_cast<uint32_t>(*std::max_element(record_.values(), record_.values() + k)),
+          format_.rounds);
+    const uint32_t rank =
+        window->TakeValue(model_.code(Family::kTokenRank, context), mask(Family::kTokenRank));
+    if (rank > k)
+      return Corrupt(*window, "tokens", "a token's rank is above the record's entries");
     if (rank > 0) {
-      if constexpr (kStore) {
-        // The entry with `rank - 1` before it: larger values, or equal ones further in front.
-        uint64_t bound = ~uint64_t{0};
-        for (uint32_t r = 0; r < rank; ++r) {
-          uint64_t best = 0;
-          for (uint32_t i = 0; i < k; ++i) {
-            const uint64_t key = uint64_t{record_.values[i]} << 32 | (0xFFFFFFFFu - i);
-            best = key < bound ? std::max(best, key) : best;
-          }
-          bound = best;
-        }
-        *token = record_.ids[0xFFFFFFFFu - static_cast<uint32_t>(bound)];
-      }
+      if constexpr (kIds) *token = static_cast<uint32_t>(record_.ids()[EntryOfRank(rank)]);
       return Status::Ok();
     }
+    window->Refill();
   }
-  window->Refill();
-  const HuffmanTables& tables = model_.tables(Family::kTokenBucket);
-  const uint32_t b = window->TakeSymbol(tables, model_.code_of(Family::kTokenBucket, c));
+  const uint32_t b =
+      window->TakeSymbol(model_.code(Family::kTokenBucket, c), mask(Family::kTokenBucket));
   if (b >= model_.num_buckets(c))
     return Corrupt(*window, "tokens", "a token beyond the last bucket of its class");
-  const Bucket& bucket = model_.buckets(c)[b];
-  const uint32_t place =
-      bucket.is_local ? CompactModel::kLocalBase +
-                            ((bucket.base - CompactModel::kLocalBase) << layout_.local_bits) +
-                            window->Take(layout_.local_bits)
-                      : bucket.base + window->Take(bucket.bits);
+  const Bucket bucket = model_.buckets(c)[b];
+  *token = TakeIdIn(bucket, window);
   if (window->is_overrun())
     return Corrupt(*window, "tokens", "a token runs past the end of the block");
-  if constexpr (kStore) {
-    *token = IdAt(place);
-    if (*token >= format_.vocab_size)
-      return Corrupt(*window, "tokens", "a token that is in no list, or above vocab_size - 1");
-  }
+  if (*token >= format_.vocab_size)
+    return Corrupt(*window, "tokens", "a token that is in no list, or above vocab_size - 1");
   return Status::Ok();
 }
 
-// Appends the record in the order of its ids.
 Status BlockDecoder::Store(RecordBatch* out) {
-  const uint32_t k = record_.size;
-  const bool has_counts = format_.value_kind == ValueKind::kCounts;
+  const uint32_t k = record_.size();
+  const auto bad = [this](const char* field, const char* what) {
+    return Status::Corruption(what).Field(field).At(static_cast<int64_t>(layout_.records_offset));
+  };
+  if (!record_.Rank()) [[unlikely]]
+    return bad("ids", "an id occurs twice in a record");
+  const int32_t* const ranks = record_.ranks();
+  const int32_t* const from_ids = record_.ids();
+  const int32_t* const from_values = record_.values();
   out->token_ids.EnsureRoom(k);
-  if (has_counts)
-    out->counts.EnsureRoom(k);
-  else
-    out->weights.EnsureRoom(k);
   int32_t* const ids = out->token_ids.end();
-
-  // Each entry's rank by counting smaller ids: no branch depends on the data.
-  const uint32_t lanes = (k + kLanes - 1) / kLanes * kLanes;
-  uint32_t* const from = record_.ids.data();
-  uint32_t* const ranks = record_.ranks.data();
-  if (k <= 64) {
-    for (uint32_t i = k; i < lanes; ++i) from[i] = CompactModel::kNoId;
-    for (uint32_t at = 0; at < lanes; at += kLanes) {
-      uint32_t rank[kLanes] = {};
-      for (uint32_t j = 0; j < k; ++j)
-        for (uint32_t lane = 0; lane < kLanes; ++lane) rank[lane] += from[j] < from[at + lane];
-      std::copy(rank, rank + kLanes, ranks + at);
-    }
-  } else {
-    std::vector<uint32_t> order(k);
-    for (uint32_t i = 0; i < k; ++i) order[i] = i;
-    std::sort(order.begin(), order.end(),
-              [from](uint32_t a, uint32_t b) { return from[a] < from[b]; });
-    for (uint32_t i = 0; i < k; ++i)
-      ranks[order[i]] = i > 0 && from[order[i]] == from[order[i - 1]] ? ranks[order[i - 1]] : i;
-  }
-  uint64_t sum = 0;
-  for (uint32_t i = 0; i < k; ++i) {
-    sum += ranks[i];
-    ids[ranks[i]] = static_cast<int32_t>(from[i]);
-  }
-  if (sum != uint64_t{k} * (k - 1) / 2)
-    return Status::Corruption("an id occurs twice in a record")
-        .Field("ids")
-        .At(static_cast<int64_t>(layout_.records_offset));
-  if (has_counts) {
+  if (format_.value_kind == ValueKind::kCounts) {
+    out->counts.EnsureRoom(k);
     uint16_t* const counts = out->counts.end();
-    for (uint32_t i = 0; i < k; ++i) counts[ranks[i]] = static_cast<uint16_t>(record_.values[i]);
+    for (uint32_t i = 0; i < k; ++i) {
+      ids[ranks[i]] = from_ids[i];
+      counts[ranks[i]] = static_cast<uint16_t>(from_values[i]);
+    }
     out->counts.Advance(k);
   } else {
+    out->weights.EnsureRoom(k);
     float* const weights = out->weights.end();
     bool valid = true;
     for (uint32_t i = 0; i < k; ++i) {
-      const float weight = WeightFromBits(record_.values[i], format_.weight_dtype);
+      const float weight =
+          WeightFromBits(static_cast<uint32_t>(from_values[i]), format_.weight_dtype);
       valid &= std::isfinite(weight);
+      ids[ranks[i]] = from_ids[i];
       weights[ranks[i]] = weight;
     }
-    if (!valid)
-      return Status::Corruption("a weight is NaN or infinite")
-          .Field("weights")
-          .At(static_cast<int64_t>(layout_.records_offset));
+    if (!valid) return bad("weights", "a weight is NaN or infinite");
     out->weights.Advance(k);
   }
   out->token_ids.Advance(k);
@@ -377,10 +347,10 @@ SPARSELOGITS_FASTEST_INSTRUCTIONS Status DecodeBlock(const RecordFormat& format,
     const uint32_t stretch = position / compact::kStretch;
     const uint64_t begin = layout.start(stretch);
     const uint64_t stop = layout.start(stretch + 1);
-    if (begin > stop || stop > layout.records_bits)
+    if (begin > stop || stop > layout.start(layout.num_stretches))
       return Status::Corruption("stretch " + std::to_string(stretch) + " goes from bit " +
                                 std::to_string(begin) + " to " + std::to_string(stop) + " of " +
-                                std::to_string(layout.records_bits))
+                                std::to_string(layout.start(layout.num_stretches)))
           .Field("directory")
           .At(static_cast<int64_t>(compact::kBlockHeaderLength));
     BitWindow window(base, begin, end);
