@@ -64,8 +64,7 @@ void BindModel(py::module_& module) {
       .def_property_readonly("rounds", [](const Model& model) { return model->format().rounds; })
       .def_property_readonly("codes_tokens",
                              [](const Model& model) { return model->format().store_tokens; })
-      .def_property_readonly("num_classes",
-                             [](const Model& model) { return model->num_classes(); })
+      .def_property_readonly("num_classes", [](const Model& model) { return model->num_classes(); })
       .def(
           "field_that_differs",
           [](const Model& model, const ShardConfig& config) -> std::optional<std::string> {

@@ -14,7 +14,7 @@ namespace {
 
 using compact::Family;
 
-constexpr double kPrior = 2000;       // ids of the overall distribution that a class starts with
+constexpr double kPrior = 2000;  // ids of the overall distribution that a class starts with
 constexpr uint32_t kTargetBuckets = 252;
 constexpr uint32_t kMaxGlobalIds = 1u << 20;
 
@@ -108,6 +108,7 @@ std::vector<uint32_t> TopItems(const std::vector<BlockView>& blocks, const IdRan
 std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>& tops,
                                   const IdRanks& ranks, uint32_t num_classes) {
   const auto num_items = static_cast<uint32_t>(ranks.ids.size());
+  if (num_items == 0) return std::vector<uint32_t>(tops.size(), 0);
   std::vector<uint32_t> number(num_items, 0);
   for (const uint32_t top : tops) ++number[top];
   std::vector<uint32_t> order;  // tops, the most frequent first
@@ -138,7 +139,9 @@ std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>&
   for (uint32_t g = 0; g < labels.size(); ++g) labels[g] = std::min(g, num_classes - 1);
   Bags seeds = groups;
   seeds.offsets.resize(std::min<size_t>(num_classes, groups.size()) + 1);
-  LatentClasses seeded = FitClasses(seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())}, num_classes, 30, 0);
+  LatentClasses seeded = FitClasses(
+      seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())},
+      num_classes, 30, 0);
   const LatentClasses fitted = ContinueClasses(groups, ranks.shares, std::move(seeded), 30, 10);
   std::vector<uint32_t> class_of_top(num_items, 0);
   for (uint32_t g = 0; g < order.size(); ++g) class_of_top[order[g]] = fitted.of_bag[g];
@@ -241,9 +244,10 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
   const size_t positions = samples.num_positions();
   uint32_t num_classes = options.num_classes;
   if (num_classes == 0)
-    num_classes = positions < 4096 ? 1
-                                   : std::min(64u, std::bit_floor(static_cast<uint32_t>(
-                                                       std::min<size_t>(positions, 1u << 20) / 512)));
+    num_classes = positions < 4096
+                      ? 1
+                      : std::min(64u, std::bit_floor(static_cast<uint32_t>(
+                                          std::min<size_t>(positions, 1u << 20) / 512)));
   const uint32_t max_ids = options.max_class_ids == 0 ? 2048 : options.max_class_ids;
 
   ModelContent content;
@@ -258,8 +262,7 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
 
   const Bags bags = BagsOf(learnt, ranks);
   std::vector<uint32_t> labels(bags.size(), 0);
-  if (num_classes > 1)
-    labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
+  if (num_classes > 1) labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
   const LatentClasses classes = FitClasses(bags, ranks.shares, std::move(labels), num_classes,
                                            kPrior, num_classes > 1 ? 14 : 0);
   content.global_ids = ranks.ids;

@@ -6,7 +6,7 @@
 namespace sparselogits {
 
 struct TrainingOptions {
-  uint32_t num_classes = 0;   // 0: as many as the positions can tell apart
+  uint32_t num_classes = 0;    // 0: as many as the positions can tell apart
   uint32_t max_class_ids = 0;  // of a class's own list; 0: 2,048
 };
 

@@ -30,9 +30,9 @@ std::vector<float> Gains(const LatentClasses& classes, std::span<const double> i
   for (size_t item = 0; item < item_shares.size(); ++item) {
     const auto share = static_cast<float>(item_shares[item]);
     for (size_t c = 0; c < k; ++c)
-      gains[item * k + c] = std::log2(classes.item_counts[item * k + c] / share +
-                                      static_cast<float>(prior)) -
-                            shift[c];
+      gains[item * k + c] =
+          std::log2(classes.item_counts[item * k + c] / share + static_cast<float>(prior)) -
+          shift[c];
   }
   return gains;
 }
@@ -57,15 +57,14 @@ LatentClasses ContinueClasses(const Bags& bags, std::span<const double> item_sha
   for (int round = 0; round < rounds; ++round) {
     const std::vector<float> gains = Gains(classes, item_shares, prior);
     for (size_t bag = 0; bag < bags.size(); ++bag) {
-      for (size_t c = 0; c < k; ++c)
-        scores[c] = std::log2(classes.bag_counts[c] + 1);
+      for (size_t c = 0; c < k; ++c) scores[c] = std::log2(classes.bag_counts[c] + 1);
       for (uint32_t i = bags.offsets[bag]; i < bags.offsets[bag + 1]; ++i) {
         const float* const gain = &gains[bags.items[i] * k];
         const float weight = bags.weights.empty() ? 1.0f : bags.weights[i];
         for (size_t c = 0; c < k; ++c) scores[c] += weight * gain[c];
       }
-      classes.of_bag[bag] = static_cast<uint32_t>(
-          std::max_element(scores.begin(), scores.end()) - scores.begin());
+      classes.of_bag[bag] =
+          static_cast<uint32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
     }
     CountItems(bags, item_shares.size(), &classes);
   }

@@ -1,5 +1,6 @@
 // Sorts positions into classes whose ids resemble each other: a mixture of unigram distributions,
-// fitted by hard expectation-maximisation (Celeux and Govaert 1992, "A classification EM algorithm").
+// fitted by hard expectation-maximisation (Celeux and Govaert 1992, "A classification EM
+// algorithm").
 #pragma once
 
 #include <cstdint>

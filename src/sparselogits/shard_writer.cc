@@ -56,9 +56,7 @@ Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& 
 
 ShardWriter::ShardWriter(const ShardHeader& header, ModelPtr model,
                          std::unique_ptr<OutputFile> file)
-    : header_(header),
-      file_(std::move(file)),
-      codecs_(header.config.format, std::move(model)) {}
+    : header_(header), file_(std::move(file)), codecs_(header.config.format, std::move(model)) {}
 
 Status ShardWriter::Create(const std::string& path, ShardHeader header, ByteSpan metadata,
                            ModelPtr model, std::unique_ptr<ShardWriter>* out) {
