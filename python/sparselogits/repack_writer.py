@@ -19,6 +19,7 @@ from sparselogits.reader import Cache
 from sparselogits.repack_plan import RepackPlan
 from sparselogits.repack_tokens import RepackTokens
 from sparselogits.resume import open_for_writing
+from sparselogits.sequence_runs import memory_of, sequence_runs
 from sparselogits.shard_series import ShardSeries
 from sparselogits.shard_set import open_shards
 
@@ -26,9 +27,6 @@ Progress = Callable[[int, int], None]
 
 _BATCH_BYTES = 32 << 20
 _COMMIT_BYTES = 64 << 20
-# What they take in memory on their way: as read, as appended, and in the core.
-_BYTES_PER_POSITION = 32
-_BYTES_PER_ENTRY = 40
 
 
 @dataclass(frozen=True)
@@ -121,17 +119,11 @@ def _batches(cache: Cache, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArr
     """Runs of sequences that take about `_BATCH_BYTES`; at least one sequence each."""
     rows = cache.manifest.shards
     entries = np.array([row.entries / max(1, row.positions) for row in rows])
-    per_position = _BYTES_PER_POSITION + _BYTES_PER_ENTRY * np.repeat(
-        entries, [row.sequences for row in rows]
-    )
-    sizes = 1 + per_position[indices] * cache.sequence_lengths[indices]
-    ends = np.cumsum(sizes)
-    start = 0
-    while start < len(indices):
-        before = ends[start - 1] if start else 0.0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
+    per_position = np.repeat(entries, [row.sequences for row in rows])[indices]
+    for start, stop in sequence_runs(
+        memory_of(cache.sequence_lengths[indices], per_position), _BATCH_BYTES
+    ):
         yield indices[start:stop]
-        start = stop
 
 
 def _batch(cache: Cache, indices: npt.NDArray[np.int64], tokens: RepackTokens) -> AppendBatch:
