@@ -20,7 +20,8 @@ def memory_of(
     sizes: npt.NDArray[Any] = _BYTES_PER_POSITION + _BYTES_PER_ENTRY * np.asarray(
         entries_per_position
     )
-    return 1.0 + lengths * sizes
+    total: npt.NDArray[Any] = 1.0 + lengths * sizes
+    return total
 
 
 def sequence_runs(sizes: npt.NDArray[Any], limit: int) -> Iterator[tuple[int, int]]:
