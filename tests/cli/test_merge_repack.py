@@ -38,6 +38,7 @@ def test_merge(command, cache: Path, other: Path, tmp_path: Path) -> None:
         "linked": 2,
         "copied": 0,
         "complete": True,
+        "models": 0,
     }
     assert sl.open(out).sequence_ids.tolist() == [100, 7, 2**64 - 1, 50]  # a shard's stay together
     assert sl.open(out).metadata == {"teacher": "none: made by hand", "host": "both"}
