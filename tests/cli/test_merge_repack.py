@@ -145,9 +145,10 @@ def test_repack_refusals_have_their_exit_codes(command, cache: Path, tmp_path: P
     assert command("repack", cache).code == 2
     assert command("repack", cache, out, "--order", "length").code == 2
     assert command("repack", cache, out, "--shard-bytes", "0").code == 2
-    outcome = command("repack", cache, out, "--codec", "compact")
+    assert command("repack", cache, out, "--codec", "zip").code == 2
+    outcome = command("repack", cache, out, "--model", tmp_path / "m.slm")
     assert outcome.code == 2
-    assert "reserved" in outcome.err
+    assert "model must be None for codec 'packed'" in outcome.err
     assert command("repack", cache, cache).code == 2
     assert command("repack", cache, out, "--only-ids", tmp_path / "nowhere").code == 3
     assert command("repack", tmp_path / "nowhere", out).code == 3
