@@ -116,7 +116,6 @@ py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
   put("ids", s.block.ids);
   put("weights", s.block.weights);
   put("classes", s.block.classes);
-  put("local_ids", s.block.local_ids);
   put("stretch_padding", s.block.stretch_padding);
   put("sequence_ids", s.sequence_ids);
   put("fingerprints", s.fingerprints);

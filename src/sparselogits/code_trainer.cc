@@ -14,7 +14,7 @@ using compact::Family;
 using compact::FamilyShape;
 
 // Of each family at most so many codes: as many as pay for themselves in cache misses and bytes.
-constexpr uint32_t kMaxCodes[compact::kNumFamilies] = {256, 16, 32, 32, 16, 8, 8};
+constexpr uint32_t kMaxCodes[compact::kNumFamilies] = {256, 32, 32, 32, 32, 16, 8, 8};
 
 struct FamilyCounts {
   FamilyShape shape;
@@ -36,6 +36,10 @@ class CountingSink final : public SymbolSink {
     ++f.counts[size_t{context} * f.shape.num_symbols + symbol];
   }
   void PutBits(uint64_t, int) override {}
+  void Forget(Family family) {
+    auto& counts = families_[static_cast<size_t>(family)].counts;
+    std::fill(counts.begin(), counts.end(), 0);
+  }
   const FamilyCounts& family(size_t f) const { return families_[f]; }
 
  private:
@@ -134,12 +138,16 @@ std::vector<uint8_t> ShareCodes(std::span<const uint64_t> counts, uint32_t num_s
   return map;
 }
 
-void TrainCodes(const std::vector<BlockView>& blocks, ModelContent* content) {
+void TrainCodes(const std::vector<BlockView>& learnt, const std::vector<BlockView>& held_out,
+                ModelContent* content) {
   // Once with even costs of the classes, once with those of the first time.
   for (int round = 0; round < 2; ++round) {
     CountingSink sink(*content);
     CompactEncoder encoder(*content);
-    for (const BlockView& block : blocks)
+    for (const BlockView& block : learnt)
+      encoder.Describe(block, content->format.store_tokens, &sink);
+    sink.Forget(Family::kGap);
+    for (const BlockView& block : held_out)
       encoder.Describe(block, content->format.store_tokens, &sink);
     for (size_t f = 0; f < compact::kNumFamilies; ++f)
       if (sink.family(f).shape.is_used())

@@ -8,8 +8,10 @@
 
 namespace sparselogits {
 
-// Sets the content's families of codes from the symbols of these blocks.
-void TrainCodes(const std::vector<BlockView>& blocks, ModelContent* content);
+// Sets the content's families of codes from the symbols of these blocks. Gaps are told by lists of
+// ids, and are counted only where those lists were not made from: in the blocks held out.
+void TrainCodes(const std::vector<BlockView>& learnt, const std::vector<BlockView>& held_out,
+                ModelContent* content);
 
 // How contexts share codes: each context's code, at most `max_codes` of them, by clustering what
 // the contexts counted. (contexts, symbols) counts, row-major.

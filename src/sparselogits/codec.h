@@ -24,7 +24,6 @@ struct BlockSections {
   uint64_t ids = 0;
   uint64_t weights = 0;
   uint64_t stretch_padding = 0;
-  uint64_t local_ids = 0;  // a compact block's own list
   uint64_t classes = 0;    // of positions, in compact blocks
 };
 

@@ -54,10 +54,8 @@ CompactCosts::CompactCosts(const ModelContent& content)
       own_ranks_[row_of_[c.ids[r]] * stride_ + i] = static_cast<uint16_t>(r);
     const auto own = static_cast<uint32_t>(c.own_bits.size());
     own_.push_back({StartsOf(c.own_bits), c.own_bits, 0});
-    global_.push_back({StartsOf(c.global_bits), c.global_bits, own + compact::kLocalBuckets});
+    global_.push_back({StartsOf(c.global_bits), c.global_bits, own});
     bucket_costs_.push_back(BucketCosts(c.hazards));
-    local_costs_.push_back(bucket_costs_[i][own]);
-    own_buckets_.push_back(own);
   }
 
   costs_.assign(rows * stride_, 255);

@@ -28,11 +28,7 @@ class CompactCosts {
     int bits;       // of the offset
     uint32_t cost;  // of bucket and offset
   };
-  // The cheapest place of an id in a class, the block's own list aside.
   Place Find(uint32_t c, uint32_t id) const;
-  // What an entry of the block's own list costs, the bits of its offset aside.
-  uint32_t local_bucket_cost(uint32_t c) const { return local_costs_[c]; }
-  uint32_t first_local_bucket(uint32_t c) const { return own_buckets_[c]; }
 
  private:
   struct Zone {
@@ -51,7 +47,6 @@ class CompactCosts {
   std::vector<uint8_t> costs_;       // (rows, stride)
   std::vector<Zone> own_, global_;
   std::vector<std::vector<uint32_t>> bucket_costs_;
-  std::vector<uint32_t> local_costs_, own_buckets_;
 };
 
 }  // namespace sparselogits

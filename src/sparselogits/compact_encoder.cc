@@ -89,69 +89,36 @@ void CompactEncoder::ChooseClasses(const BlockView& block) {
   }
 }
 
-// Ids that would be cheaper in a list of the block's own, the list included.
-void CompactEncoder::ChooseLocalIds(const BlockView& block) {
-  local_ids_.clear();
-  struct Use {
-    uint32_t cost = 0;   // where the model has it
-    uint32_t local = 0;  // the bucket of the local list, its offset aside
-    uint32_t number = 0;
-  };
-  std::unordered_map<uint32_t, Use> uses;
-  const int list_bits = packed::TokenBits(content_.format.vocab_size);
-  size_t entry = 0;
-  for (size_t position = 0; position < block.num_positions(); ++position) {
-    const uint32_t c = classes_[position];
-    const uint32_t local = costs_.local_bucket_cost(c);
-    for (uint32_t i = 0; i < block.entries[position]; ++i) {
-      const uint32_t id = block.token_ids[entry++];
-      const uint32_t cost = costs_.of_id(id)[c];
-      if (cost <= local + 4 * kUnits) continue;
-      Use& use = uses[id];
-      use.cost += cost;
-      use.local += local;
-      ++use.number;
-    }
-  }
-  const auto choose = [&](int offset_bits) {
-    local_ids_.clear();
-    for (const auto& [id, use] : uses) {
-      const uint32_t local =
-          use.local + use.number * static_cast<uint32_t>(offset_bits) * kUnits;
-      if (use.cost > local + static_cast<uint32_t>(list_bits) * kUnits) local_ids_.push_back(id);
-    }
-  };
-  // The longer the list, the longer its offsets: the width is that of the list it gives.
-  int offset_bits = 9;
-  choose(offset_bits);
-  while (offset_bits > 0 &&
-         compact::LocalBucketBits(static_cast<uint32_t>(local_ids_.size())) < offset_bits)
-    choose(--offset_bits);
-  std::sort(local_ids_.begin(), local_ids_.end());
-  if (local_ids_.size() > compact::kMaxLocalIds) local_ids_.resize(compact::kMaxLocalIds);
-  local_bits_ = compact::LocalBucketBits(static_cast<uint32_t>(local_ids_.size()));
-}
-
-void CompactEncoder::Place(uint32_t c, Item* item) const {
-  const CompactCosts::Place place = costs_.Find(c, item->id);
-  item->bucket = place.bucket;
-  item->offset = place.offset;
-  item->bits = place.bits;
-  if (place.cost <= costs_.local_bucket_cost(c) + static_cast<uint32_t>(local_bits_) * kUnits)
-    return;
-  const auto found = std::lower_bound(local_ids_.begin(), local_ids_.end(), item->id);
-  if (found == local_ids_.end() || *found != item->id) return;
-  const auto i = static_cast<uint32_t>(found - local_ids_.begin());
-  item->bucket = costs_.first_local_bucket(c) + (i >> local_bits_);
-  item->offset = i & ((1u << local_bits_) - 1);
-  item->bits = local_bits_;
-}
-
 template <typename Sink>
 void CompactEncoder::PutValue(Family family, uint32_t context, uint32_t value, Sink* sink) {
   const ValueSymbol split = SplitValue(value);
   sink->PutSymbol(family, context, split.symbol);
   if (split.extra_bits > 0) sink->PutBits(split.extra, split.extra_bits);
+}
+
+// What the counts exceed 1 by, two together, as long as rounds are left; the last one follows.
+template <typename Sink>
+void CompactEncoder::PutCounts(Sink* sink) {
+  const auto k = static_cast<uint32_t>(items_.size());
+  uint32_t excess = content_.format.rounds - k;
+  const auto put_rest = [&](uint32_t more, uint32_t left) {
+    if (more >= compact::kPairLimit)
+      PutValue(Family::kCount, compact::CountContext(excess - compact::kPairLimit, left),
+               more - compact::kPairLimit, sink);
+    excess -= more;
+  };
+  uint32_t left = k;
+  for (; left > 2 && excess > 0; left -= 2) {
+    const uint32_t a = items_[k - left].value - 1;
+    const uint32_t b = items_[k - left + 1].value - 1;
+    sink->PutSymbol(Family::kCountPair, compact::CountContext(excess, left),
+                    std::min(a, compact::kPairLimit) * (compact::kPairLimit + 1) +
+                        std::min(b, compact::kPairLimit));
+    put_rest(a, left);
+    put_rest(b, left - 1);
+  }
+  if (left == 2 && excess > 0)
+    PutValue(Family::kCount, compact::CountContext(excess, left), items_[k - 2].value - 1, sink);
 }
 
 // The next input token: its rank among the entries by value, or where the model has it.
@@ -174,10 +141,9 @@ void CompactEncoder::PutToken(uint32_t token, uint32_t c, Sink* sink) {
     PutValue(Family::kTokenRank, context, own == items_.end() ? 0 : rank + 1, sink);
     if (own != items_.end()) return;
   }
-  Item item{token, 0, 0, 0, 0};
-  Place(c, &item);
-  sink->PutSymbol(Family::kTokenBucket, c, item.bucket);
-  sink->PutBits(item.offset, item.bits);
+  const CompactCosts::Place place = costs_.Find(c, token);
+  sink->PutSymbol(Family::kTokenBucket, c, place.bucket);
+  sink->PutBits(place.offset, place.bits);
 }
 
 template <typename Sink>
@@ -194,36 +160,30 @@ void CompactEncoder::PutPosition(const BlockView& block, size_t position, size_t
   for (uint32_t i = 0; i < k; ++i) {
     items_[i].id = block.token_ids[entry + i];
     items_[i].value = counts ? block.counts[entry + i] : block.weight_bits[entry + i];
-    Place(c, &items_[i]);
+    items_[i].place = costs_.Find(c, items_[i].id);
   }
   std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
-    return a.bucket != b.bucket ? a.bucket < b.bucket : a.offset < b.offset;
+    return a.place.bucket != b.place.bucket ? a.place.bucket < b.place.bucket
+                                            : a.place.offset < b.place.offset;
   });
 
-  if (counts) {
-    uint32_t excess = format.rounds - k;
-    for (uint32_t left = k; left > 1 && excess > 0; --left) {
-      const uint32_t more = items_[k - left].value - 1;
-      PutValue(Family::kCount, compact::CountContext(excess, left), more, sink);
-      excess -= more;
-    }
-  }
+  if (counts) PutCounts(sink);
   const ModelContent::Class& model = content_.classes[c];
-  const auto own = static_cast<uint32_t>(model.own_bits.size());
   uint32_t next = 0;
   bool is_wide = false;
   for (uint32_t i = 0; i < k; ++i) {
-    const Item& item = items_[i];
-    PutValue(Family::kGap, compact::GapContext(k - i, model.hazards[next], is_wide),
-             item.bucket - next, sink);
-    sink->PutBits(item.offset, item.bits);
-    is_wide = item.bits > 0 || (item.bucket >= own && item.bucket < own + compact::kLocalBuckets);
-    next = std::min(item.bucket + (is_wide ? 0 : 1), model.num_buckets() - 1);
+    const CompactCosts::Place& place = items_[i].place;
+    PutValue(Family::kGap, compact::GapContext(compact::QuarterLog2(k - i) + compact::kMaxHazard - model.hazards[next],
+                                 is_wide),
+             place.bucket - next, sink);
+    sink->PutBits(place.offset, place.bits);
+    is_wide = place.bits > 0;
+    next = place.bucket + (is_wide ? 0 : 1);
   }
   if (!counts) {
     const int raw_bits = compact::RawWeightBits(format.weight_dtype);
     for (const Item& item : items_) {
-      sink->PutSymbol(Family::kWeight, compact::WeightContext(item.bucket),
+      sink->PutSymbol(Family::kWeight, compact::WeightContext(item.place.bucket),
                       item.value >> raw_bits);
       sink->PutBits(item.value & ((1u << raw_bits) - 1), raw_bits);
     }
@@ -233,7 +193,6 @@ void CompactEncoder::PutPosition(const BlockView& block, size_t position, size_t
 
 void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolSink* sink) {
   ChooseClasses(block);
-  ChooseLocalIds(block);
   size_t entry = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
     const uint32_t before =
@@ -246,7 +205,6 @@ void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolS
 
 bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
   ChooseClasses(block);
-  ChooseLocalIds(block);
   const size_t n = block.num_positions();
   Bytes records;
   BitSink sink(*this, &records);
@@ -263,7 +221,7 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
   if (!sink.has_all()) return false;
 
   // Starts as what they differ from even steps by, all raised above zero.
-  const uint64_t step = sink.bits() / compact::NumStretches(static_cast<uint32_t>(n));
+  const uint64_t step = sink.bits() / (starts.size() + 1);
   int64_t lowest = 0, highest = 0;
   for (size_t i = 0; i < starts.size(); ++i) {
     const int64_t off = static_cast<int64_t>(starts[i]) - static_cast<int64_t>((i + 1) * step);
@@ -273,17 +231,14 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
   const auto width = static_cast<int>(std::bit_width(static_cast<uint64_t>(highest - lowest)));
   if (width > 32) return false;
   out->push_back(static_cast<uint8_t>(width));
-  out->push_back(0);
-  AppendLittle<uint16_t>(out, static_cast<uint16_t>(local_ids_.size()));
+  out->resize(out->size() + 3, 0);
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(step));
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(-lowest));
-  AppendLittle<uint32_t>(out, static_cast<uint32_t>(sink.bits()));
   BitWriter writer(out);
   const int id_bits = packed::TokenBits(content_.format.vocab_size);
   if (store_tokens) writer.Put(block.tokens[0], id_bits);
   for (size_t i = 0; i < starts.size(); ++i)
     writer.Put(starts[i] - (i + 1) * step - static_cast<uint64_t>(lowest), width);
-  for (const uint32_t id : local_ids_) writer.Put(id, id_bits);
   writer.Align();
   out->insert(out->end(), records.begin(), records.end());
   return true;

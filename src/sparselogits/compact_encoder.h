@@ -1,5 +1,5 @@
-// Turns blocks into the symbols of the compact codec: chooses the class of each position and the
-// block's own list of ids, and hands every symbol to a sink - bits, or the counts of a trainer.
+// Turns blocks into the symbols of the compact codec: chooses the class of each position, and hands
+// every symbol to a sink - bits, or the counts of a trainer.
 #pragma once
 
 #include <span>
@@ -43,22 +43,20 @@ class CompactEncoder {
   struct Item {
     uint32_t id;
     uint32_t value;  // count, or the weight's bits
-    uint32_t bucket;
-    uint32_t offset;
-    int bits;
+    CompactCosts::Place place;
   };
   class BitSink;
 
   void ChooseClasses(const BlockView& block);
-  void ChooseLocalIds(const BlockView& block);
   template <typename Sink>
   void PutPosition(const BlockView& block, size_t position, size_t entry, bool put_token,
                    uint32_t previous_class, Sink* sink);
   template <typename Sink>
   void PutValue(compact::Family family, uint32_t context, uint32_t value, Sink* sink);
   template <typename Sink>
+  void PutCounts(Sink* sink);
+  template <typename Sink>
   void PutToken(uint32_t token, uint32_t c, Sink* sink);
-  void Place(uint32_t c, Item* item) const;
 
   const ModelContent& content_;
   CompactCosts costs_;
@@ -67,8 +65,6 @@ class CompactEncoder {
 
   // Of the block at work.
   std::vector<uint32_t> classes_;
-  std::vector<uint32_t> local_ids_;  // ascending
-  int local_bits_ = 0;               // of an offset in a local bucket
   std::vector<Item> items_;
   std::vector<uint32_t> sums_;
 };

@@ -14,9 +14,8 @@
 namespace sparselogits::compact {
 
 inline constexpr uint32_t kStretch = 16;  // positions between two entry points
-inline constexpr size_t kBlockHeaderLength = 16;
-inline constexpr uint32_t kMaxLocalIds = 4095;  // of a block's own list
-inline constexpr uint32_t kLocalBuckets = 4;
+inline constexpr size_t kBlockHeaderLength = 12;
+inline constexpr int kMaxStartBits = 32;
 inline constexpr uint32_t kMaxBuckets = 256;  // of a class
 inline constexpr uint32_t kMaxClasses = 256;
 inline constexpr uint32_t kMaxTables = 256;  // of a family
@@ -24,10 +23,22 @@ inline constexpr int kMaxIdBits = 24;
 inline constexpr uint32_t kMaxHazard = 127;
 
 // The families of codes. Within one, contexts share a number of codes by a map.
-enum class Family { kClass, kEntryNumber, kCount, kGap, kTokenRank, kTokenBucket, kWeight };
-inline constexpr size_t kNumFamilies = 7;
+enum class Family {
+  kClass,
+  kEntryNumber,
+  kCountPair,
+  kCount,
+  kGap,
+  kTokenRank,
+  kTokenBucket,
+  kWeight
+};
+inline constexpr size_t kNumFamilies = 8;
 
 inline constexpr uint32_t kCountLevels = 25;
+// Counts above 1 are coded as what they exceed 1 by, two together up to this each.
+inline constexpr uint32_t kPairLimit = 7;
+inline constexpr uint32_t kPairSymbols = (kPairLimit + 1) * (kPairLimit + 1);
 inline constexpr uint32_t kGapLevels = 64;
 inline constexpr int kGapMiddle = 40;  // the level where one id is expected in the next bucket
 inline constexpr uint32_t kTokenRankContexts = 16;
@@ -47,6 +58,8 @@ inline FamilyShape ShapeOf(Family family, const RecordFormat& format, uint32_t n
   switch (family) {
     case Family::kClass: return {num_classes + 1, num_classes, 10};
     case Family::kEntryNumber: return {num_classes, NumValueSymbols(most_entries), 11};
+    case Family::kCountPair:
+      return {kCountLevels * kCountLevels, counts && most_entries >= 3 ? kPairSymbols : 0, 10};
     case Family::kCount:
       return {kCountLevels * kCountLevels, counts ? NumValueSymbols(format.rounds - 1) : 0, 10};
     case Family::kGap: return {2 * kGapLevels, NumValueSymbols(kMaxBuckets - 1), 11};
@@ -73,9 +86,10 @@ inline constexpr uint32_t CountContext(uint32_t excess, uint32_t entries) {
   return CountLevel(excess) * kCountLevels + CountLevel(entries);
 }
 
-// The context of a gap: `entries` ids are left, of which the next bucket gets its share.
-inline constexpr uint32_t GapContext(uint32_t entries, uint32_t hazard, bool is_wide) {
-  const int level = static_cast<int>(QuarterLog2(entries)) - static_cast<int>(hazard) + kGapMiddle;
+// The context of a gap by how likely an id is in the next bucket: the sum of the QuarterLog2 of the
+// number of ids that are left and of kMaxHazard less the bucket's hazard.
+inline constexpr uint32_t GapContext(uint32_t sum, bool is_wide) {
+  const int level = static_cast<int>(sum) - static_cast<int>(kMaxHazard) + kGapMiddle;
   return static_cast<uint32_t>(std::clamp(level, 0, static_cast<int>(kGapLevels) - 1)) +
          (is_wide ? kGapLevels : 0);
 }
@@ -89,15 +103,5 @@ inline constexpr uint32_t WeightContext(uint32_t bucket) { return bucket / 32; }
 
 // A weight's 8 bits behind its sign are coded; the others are stored as they are.
 inline int RawWeightBits(WeightDtype dtype) { return WeightBits(dtype) - 9; }
-
-inline uint32_t NumStretches(uint32_t num_positions) {
-  return (num_positions + kStretch - 1) / kStretch;
-}
-
-// Half a list that is not of a power-of-two length is never wasted: 4 buckets of 2^width ids each.
-inline int LocalBucketBits(uint32_t num_local) {
-  return num_local <= kLocalBuckets ? 0
-                                    : std::bit_width((num_local - 1) / kLocalBuckets);
-}
 
 }  // namespace sparselogits::compact

@@ -13,12 +13,13 @@ Status CompactModel::Parse(ByteSpan bytes, ModelPtr* out) {
   model->digest_ = Xxh64(bytes);
   if (model->digest_ == 0)  // in a shard's header that means none
     return Status::Corruption("a model whose digest is 0").Field("model_digest").At(0);
-  model->Derive();
+  model->DeriveBuckets();
+  model->DeriveCodes();
   *out = std::move(model);
   return Status::Ok();
 }
 
-void CompactModel::Derive() {
+void CompactModel::DeriveBuckets() {
   const std::vector<uint32_t>& global = content_.global_ids;
   const auto entries_of = [](const std::vector<uint8_t>& bits) {
     size_t entries = 0;
@@ -34,34 +35,60 @@ void CompactModel::Derive() {
   buckets_.resize(content_.classes.size() * compact::kMaxBuckets);
   Bucket* of_class = buckets_.data();
   for (const auto& c : content_.classes) {
-    auto at = static_cast<uint32_t>(ids_.size());
+    const auto own = static_cast<uint32_t>(ids_.size());
     ids_.insert(ids_.end(), c.ids.begin(), c.ids.end());
-    ids_.resize(at + std::max(c.ids.size(), entries_of(c.own_bits)), kNoId);
+    ids_.resize(own + entries_of(c.own_bits), kNoId);
     Bucket* bucket = of_class;
-    for (const uint8_t bits : c.own_bits) {
-      *bucket++ = {at, bits, bits > 0, false, 0};
-      at += 1u << bits;
-    }
-    for (uint32_t i = 0; i < compact::kLocalBuckets; ++i)
-      *bucket++ = {kLocalBase + i, 0, true, true, 0};
-    at = 0;
-    for (const uint8_t bits : c.global_bits) {
-      *bucket++ = {at, bits, bits > 0, false, 0};
-      at += 1u << bits;
-    }
-    *bucket++ = {kRawBase, static_cast<uint8_t>(packed::TokenBits(content_.format.vocab_size)),
-                 true, false, 0};
+    const auto add = [&bucket](uint32_t base, int bits, bool is_wide) {
+      bucket->base = base;
+      bucket->bits = static_cast<uint8_t>(bits);
+      bucket->step = is_wide ? 0 : 1;
+      ++bucket;
+    };
+    const auto add_list = [&add](uint32_t at, const std::vector<uint8_t>& list) {
+      for (const uint8_t bits : list) {
+        add(at, bits, bits > 0);
+        at += 1u << bits;
+      }
+    };
+    add_list(own, c.own_bits);
+    add_list(0, c.global_bits);
+    add(kRawBase, packed::TokenBits(content_.format.vocab_size), true);
+
+    const auto context = [&c](uint32_t b, bool is_wide) {
+      return static_cast<uint16_t>((is_wide ? kGapContexts : 0) + compact::kMaxHazard -
+                                   c.hazards[b]);
+    };
     const uint32_t n = c.num_buckets();
-    for (uint32_t b = 0; b < n; ++b)
-      of_class[b].hazard = c.hazards[of_class[b].is_wide ? b : std::min(b + 1, n - 1)];
+    for (uint32_t b = 0; b < n; ++b) {
+      const uint32_t next = b + of_class[b].step;
+      of_class[b].context = context(next, of_class[b].step == 0);
+    }
     num_buckets_.push_back(n);
+    first_contexts_.push_back(context(0, false));
     of_class += compact::kMaxBuckets;
   }
+}
 
+void CompactModel::DeriveCodes() {
   for (size_t f = 0; f < compact::kNumFamilies; ++f) {
     const auto family = static_cast<compact::Family>(f);
     tables_.emplace_back(compact::ShapeOf(family, content_.format, num_classes()).width);
     for (const auto& lengths : content_.families[f].lengths) tables_.back().Add(lengths);
+  }
+  const auto start_of = [this](compact::Family f, uint32_t context) {
+    return uint32_t{content_.family(f).map[context]} << tables(f).width();
+  };
+  for (const bool is_wide : {false, true})
+    for (uint32_t sum = 0; sum < kGapContexts; ++sum)
+      gap_codes_[(is_wide ? kGapContexts : 0) + sum] =
+          start_of(compact::Family::kGap, compact::GapContext(sum, is_wide));
+  for (const auto family : {compact::Family::kCount, compact::Family::kCountPair}) {
+    if (content_.family(family).map.empty()) continue;
+    for (uint32_t level = 0; level < compact::kCountLevels; ++level)
+      for (uint32_t excess = 0; excess <= kMaxExcess; ++excess)
+        count_codes_[family == compact::Family::kCountPair].push_back(
+            start_of(family, compact::CountLevel(excess) * compact::kCountLevels + level));
   }
 }
 

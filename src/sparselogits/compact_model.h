@@ -29,13 +29,12 @@ struct ModelContent {
     std::vector<uint32_t> ids;         // its own order of the ids that it favours
     std::vector<uint8_t> own_bits;     // log2 of the ids in each bucket of the above
     std::vector<uint8_t> global_bits;  // likewise of the global ids
-    // Of each bucket - own, local, global, raw - what it takes of the mass from it on:
+    // Of each bucket - own, global, raw - what it takes of the mass from it on:
     // 2^(-hazard / 4).
     std::vector<uint8_t> hazards;
 
     uint32_t num_buckets() const {
-      return static_cast<uint32_t>(own_bits.size() + compact::kLocalBuckets + global_bits.size() +
-                                   1);
+      return static_cast<uint32_t>(own_bits.size() + global_bits.size() + 1);
     }
   };
   std::vector<Class> classes;
@@ -52,19 +51,16 @@ Status ParseModel(ByteSpan bytes, ModelContent* content);
 
 class CompactModel {
  public:
-  // Where an entry of a bucket is found: its index in ids(), or beyond it in the block's own list,
-  // or the id itself.
-  static constexpr uint32_t kLocalBase = 1u << 30;
+  // The base of the bucket whose entries are ids themselves, not places in ids().
   static constexpr uint32_t kRawBase = 1u << 31;
   // Stands for no id where a bucket is larger than what is left of its list.
   static constexpr uint32_t kNoId = 0xFFFFFFFFu;
 
   struct Bucket {
     uint32_t base = 0;     // of its first entry
-    uint8_t bits = 0;      // 2^bits entries; those of local buckets are the block's matter
-    bool is_wide = false;  // may hold another id of the same record: gaps count from it, not behind
-    bool is_local = false;
-    uint8_t hazard = 0;  // of the bucket from which gaps count
+    uint8_t bits = 0;      // 2^bits entries
+    uint8_t step = 1;      // gaps count from behind it, or with 0 from it: it may hold another id
+    uint16_t context = 0;  // of a gap that counts from there: see GapCode
   };
 
   // Refuses bytes that are not a model.
@@ -77,18 +73,34 @@ class CompactModel {
   uint64_t digest() const { return digest_; }
 
   // For decoding, derived from the content.
-  const std::vector<uint32_t>& ids() const { return ids_; }
+  const uint32_t* ids() const { return ids_.data(); }
   const Bucket* buckets(uint32_t c) const { return &buckets_[size_t{c} * compact::kMaxBuckets]; }
   uint32_t num_buckets(uint32_t c) const { return num_buckets_[c]; }
-  uint8_t first_hazard(uint32_t c) const { return content_.classes[c].hazards[0]; }
+  // The context of a record's first gap.
+  uint16_t first_context(uint32_t c) const { return first_contexts_[c]; }
   const HuffmanTables& tables(compact::Family f) const { return tables_[static_cast<size_t>(f)]; }
-  uint8_t code_of(compact::Family f, uint32_t context) const {
-    return content_.family(f).map[context];
+  // The entries of the code for a context.
+  const HuffmanTables::Entry* code(compact::Family f, uint32_t context) const {
+    const HuffmanTables& tables = this->tables(f);
+    return tables.data() + (size_t{content_.family(f).map[context]} << tables.width());
+  }
+  // Where in tables(kGap) the code for a gap is, by the sum of a bucket's `context` and the
+  // QuarterLog2 of the number of entries left.
+  const uint32_t* gap_codes() const { return gap_codes_; }
+  // Likewise in tables(f), kCountPair or kCount, by the CountLevel of the entries left and the
+  // excess, which counts no further than kMaxExcess.
+  static constexpr uint32_t kMaxExcess = 128;
+  const uint32_t* count_codes(compact::Family f, uint32_t level) const {
+    return &count_codes_[f == compact::Family::kCountPair][level * (kMaxExcess + 1)];
   }
 
  private:
+  // More than the sum of the largest hazard and the largest QuarterLog2.
+  static constexpr uint32_t kGapContexts = 256;
+
   CompactModel() = default;
-  void Derive();
+  void DeriveBuckets();
+  void DeriveCodes();
 
   ModelContent content_;
   Bytes bytes_;
@@ -96,7 +108,10 @@ class CompactModel {
   std::vector<uint32_t> ids_;
   std::vector<Bucket> buckets_;
   std::vector<uint32_t> num_buckets_;
+  std::vector<uint16_t> first_contexts_;
   std::vector<HuffmanTables> tables_;
+  uint32_t gap_codes_[2 * kGapContexts] = {};
+  std::vector<uint32_t> count_codes_[2];
 };
 
 // The name of a model's file in a cache's directory.

@@ -1,12 +1,17 @@
 // Takes the symbols of a compact block one after the other. Private to the compact codec.
 #pragma once
 
-#include <algorithm>
-
 #include "sparselogits/bit_reader.h"
 #include "sparselogits/huffman.h"
+#include "sparselogits/value_code.h"
 
 namespace sparselogits::compact {
+
+// A code within a family's tables, ready to be looked up.
+struct Code {
+  const HuffmanTables::Entry* entries;
+  uint64_t mask;
+};
 
 // A window of bits that moves over a byte span. Behind its end there are zeros: running over it is
 // for the caller to notice, and no byte behind the span and its padding is read.
@@ -18,7 +23,7 @@ class BitWindow {
   BitWindow(const uint8_t* base, uint64_t bit, const uint8_t* end)
       : base_(base), next_(base + (bit >> 3)), end_(end) {
     Refill();
-    Drop(static_cast<int>(bit & 7));
+    Drop(bit & 7);
   }
 
   void Refill() {
@@ -27,26 +32,32 @@ class BitWindow {
     next_ += (63 - have_) >> 3;
     have_ |= 56;
   }
-  uint64_t word() const { return word_; }
-  void Drop(int width) {
+  void Drop(uint64_t width) {
     word_ >>= width;
     have_ -= width;
   }
-  uint32_t Take(int width) {
-    const auto value = static_cast<uint32_t>(LowBits(word_, width));
+  uint32_t Take(uint32_t width) {
+    const auto value = static_cast<uint32_t>(word_ & ((uint64_t{1} << width) - 1));
     Drop(width);
     return value;
   }
-  uint32_t TakeSymbol(const HuffmanTables& tables, size_t table) {
-    const HuffmanTables::Entry entry = tables.Find(table, word_);
-    Drop(entry.length);
-    return entry.symbol;
+  // `entries` are the 2^width ones of a code.
+  uint32_t TakeSymbol(const HuffmanTables::Entry* entries, uint64_t mask) {
+    const uint32_t entry = entries[word_ & mask];
+    word_ >>= entry & 63;
+    have_ -= entry & 63;
+    return entry >> 8;
+  }
+  // A number as value_code.h puts it.
+  uint32_t TakeValue(const HuffmanTables::Entry* entries, uint64_t mask) {
+    const uint32_t symbol = TakeSymbol(entries, mask);
+    if (symbol < kExactValues) [[likely]]
+      return symbol;
+    return ValueBase(symbol) + Take(static_cast<uint32_t>(ExtraBits(symbol)));
   }
 
   // The bit after the last one taken.
-  uint64_t position() const {
-    return static_cast<uint64_t>(next_ - base_) * 8 - static_cast<uint64_t>(have_);
-  }
+  uint64_t position() const { return static_cast<uint64_t>(next_ - base_) * 8 - have_; }
   bool is_overrun() const { return position() > static_cast<uint64_t>(end_ - base_) * 8; }
 
  private:
@@ -54,7 +65,7 @@ class BitWindow {
   const uint8_t* next_;
   const uint8_t* end_;
   uint64_t word_ = 0;
-  int have_ = 0;
+  uint64_t have_ = 0;
 };
 
 }  // namespace sparselogits::compact

@@ -15,9 +15,8 @@ namespace {
 using compact::Family;
 
 constexpr double kPrior = 2000;       // ids of the overall distribution that a class starts with
-constexpr uint32_t kTargetBuckets = 248;
+constexpr uint32_t kTargetBuckets = 252;
 constexpr uint32_t kMaxGlobalIds = 1u << 20;
-constexpr double kLocalShare = 0.05;  // of the ids: what blocks' own lists take, before it is known
 
 BlockView Slice(const BlockView& block, size_t first, size_t last, size_t first_entry,
                 size_t last_entry) {
@@ -109,6 +108,7 @@ std::vector<uint32_t> TopItems(const std::vector<BlockView>& blocks, const IdRan
 std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>& tops,
                                   const IdRanks& ranks, uint32_t num_classes) {
   const auto num_items = static_cast<uint32_t>(ranks.ids.size());
+  if (num_items == 0) return std::vector<uint32_t>(tops.size(), 0);
   std::vector<uint32_t> number(num_items, 0);
   for (const uint32_t top : tops) ++number[top];
   std::vector<uint32_t> order;  // tops, the most frequent first
@@ -157,7 +157,7 @@ void CutIntoBuckets(const std::vector<double>& masses, double* left, uint32_t* b
     const double target = *left / std::max(1u, *buckets_left);
     size_t number = 0;
     double mass = 0;
-    while (number < ids_left && mass + masses[at + number] <= target) mass += masses[at + number++];
+    while (number < ids_left && mass < target) mass += masses[at + number++];
     int b = number <= 1 ? 0 : static_cast<int>(std::lround(std::log2(static_cast<double>(number))));
     const auto all = static_cast<int>(std::bit_width(ids_left - 1));
     b = *buckets_left <= 1 ? all : std::min(b, all);  // the last may be larger than what is left
@@ -197,7 +197,7 @@ ModelContent::Class MakeClass(const IdRanks& ranks, const LatentClasses& classes
   }
   std::vector<uint32_t> order;
   for (uint32_t r = 0; r < num_items; ++r)
-    if (classes.item_counts[r * k + c] >= 2) order.push_back(r);
+    if (classes.item_counts[r * k + c] >= 1) order.push_back(r);
   std::stable_sort(order.begin(), order.end(),
                    [&](uint32_t a, uint32_t b) { return mass[a] > mass[b]; });
   if (k == 1) order.clear();
@@ -209,21 +209,19 @@ ModelContent::Class MakeClass(const IdRanks& ranks, const LatentClasses& classes
   for (size_t r = 0; r < num_items; ++r) global[r] = ranks.shares[r];
   for (const uint32_t r : order) {
     made.ids.push_back(ranks.ids[r]);
-    own.push_back(mass[r] / total * (1 - kLocalShare));
+    own.push_back(mass[r] / total);
     in_list += own.back();
     global[r] = 0;
   }
-  const double rest = 1 - in_list - kLocalShare;
+  const double rest = 1 - in_list;
   const double raw = std::min(rest / 2, raw_share);
   const double global_total = std::accumulate(global.begin(), global.end(), 1e-12);
   for (double& m : global) m *= (rest - raw) / global_total;
 
   std::vector<double> masses;
-  double left = 1 - kLocalShare - raw;
+  double left = 1 - raw;
   uint32_t buckets_left = kTargetBuckets;
   CutIntoBuckets(own, &left, &buckets_left, &made.own_bits, &masses);
-  for (uint32_t i = 0; i < compact::kLocalBuckets; ++i)
-    masses.push_back(kLocalShare / compact::kLocalBuckets);
   CutIntoBuckets(global, &left, &buckets_left, &made.global_bits, &masses);
   masses.push_back(std::max(raw, 1e-9));
   made.hazards = HazardsOf(masses);
@@ -268,7 +266,7 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
   content.global_ids = ranks.ids;
   for (uint32_t c = 0; c < num_classes; ++c)
     content.classes.push_back(MakeClass(ranks, classes, c, max_ids, raw_share));
-  TrainCodes(held_out, &content);
+  TrainCodes(learnt, held_out, &content);
   return CompactModel::Parse(EncodeModel(content), out);
 }
 

@@ -86,7 +86,7 @@ void HuffmanTables::Add(std::span<const uint8_t> lengths) {
     if (lengths[s] == 0) continue;
     ++symbols;
     for (size_t at = codes[s]; at < size; at += size_t{1} << lengths[s])
-      entries_[base + at] = {static_cast<uint8_t>(s), lengths[s]};
+      entries_[base + at] = static_cast<Entry>(s << 8 | lengths[s]);
   }
   if (symbols == 1)  // both values of its bit mean the symbol
     for (size_t at = 1; at < size; at += 2) entries_[base + at] = entries_[base];

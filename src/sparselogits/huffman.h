@@ -30,10 +30,8 @@ bool IsCompleteCode(std::span<const uint8_t> lengths);
 // Codes that are used side by side, with one decoding table each, one after the other.
 class HuffmanTables {
  public:
-  struct Entry {
-    uint8_t symbol;
-    uint8_t length;
-  };
+  // The symbol in the upper byte, the length of its code in the lower one.
+  using Entry = uint16_t;
 
   // `width` bits select an entry. REQUIRES: 1 <= width <= kMaxCodeLength.
   explicit HuffmanTables(int width) : width_(width) {}
@@ -43,9 +41,7 @@ class HuffmanTables {
 
   int width() const { return width_; }
   size_t size() const { return entries_.size() >> width_; }
-  const Entry& Find(size_t table, uint64_t bits) const {
-    return entries_[(table << width_) | (bits & ((uint64_t{1} << width_) - 1))];
-  }
+  const Entry* data() const { return entries_.data(); }
 
  private:
   int width_;
