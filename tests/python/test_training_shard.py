@@ -121,7 +121,7 @@ def test_a_given_model_is_there_from_the_start_and_nothing_is_trained(
 
 
 def _write_and_fail(path: Path, model: sl.CodecModel | None) -> None:
-    with sl.CacheWriter(path, COMPACT, model=model) as writer:
+    with sl.CacheWriter(path, COMPACT, {"teacher": "test"}, model) as writer:
         for sequence in SEQUENCES[:3]:
             sequence.append_to(writer)
         raise Interruption
