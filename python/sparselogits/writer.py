@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import warnings
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
 from sparselogits.append_batch import convert_batch, one_sequence_id
 from sparselogits.checks import boolean, integer
+from sparselogits.codec_model import CodecModel, model_for
 from sparselogits.config import CacheConfig
 from sparselogits.directory import DirectoryLock, local_directory
 from sparselogits.durable import make_directory
-from sparselogits.errors import CacheIOError, InvalidArgumentError, SparseLogitsError
+from sparselogits.errors import InvalidArgumentError, SparseLogitsError
 from sparselogits.limits import MAX_SHARD_BYTES
 from sparselogits.manifest import check_metadata
 from sparselogits.resume import open_for_writing
 from sparselogits.shard_series import ShardSeries
+from sparselogits.writer_guard import WriterGuard
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,10 @@ class CacheWriter:
         path: The cache's directory; created, with its parents, where missing.
         config: What is written. On resume it must equal that of the cache.
         metadata: Facts about the cache, str → str. On resume None keeps those of the cache.
-        model: For codecs that need a trained model; "packed" has none, so it must be None.
+        model: For the codec "compact": a `CodecModel`, or the path of one, which all shards use.
+            Default: on resume that of the cache; else the writer trains one on its first 250,000
+            positions, or on fewer where it closes before, and keeps it if it saves more than it
+            takes. "packed" has none.
         resume: Append to what an earlier writer, finished or crashed, left at `path`. With
             nothing there it starts a new cache.
         shard_bytes: A shard is finished when it has grown to this size, 1 to 2^34.
@@ -52,10 +54,10 @@ class CacheWriter:
     Raises:
         InvalidArgumentError: An argument is wrong, or the directory already holds a cache,
             finished or not, and `resume` is False.
-        MismatchError: `resume`, and the cache has another config or metadata. The error names
-            the field and both values.
+        MismatchError: `resume`, and the cache has another config or metadata; or `model` was
+            trained for other records. The error names the field and both values.
         CacheIOError: Another writer is at work there, or the system refused.
-        FormatError: `resume`, and what is there is damaged.
+        FormatError: `resume`, and what is there is damaged; or `model` is no model.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class CacheWriter:
         path: str | os.PathLike[str],
         config: CacheConfig,
         metadata: Mapping[str, str] | None = None,
-        model: None = None,
+        model: CodecModel | str | os.PathLike[str] | None = None,
         *,
         resume: bool = False,
         shard_bytes: int = 1 << 30,
         commit_bytes: int = 64 << 20,
     ) -> None:
-        self._closed = True  # until there is something to close
         self._directory = local_directory(path)
+        self._guard = WriterGuard(str(self._directory))
         if not isinstance(config, CacheConfig):
             raise InvalidArgumentError(f"config must be a CacheConfig, got {config!r}")
         if config.value_kind == "counts" and config.proposal_temperature != 1.0:
@@ -78,8 +80,7 @@ class CacheWriter:
                 "value_kind must be 'weights' where proposal_temperature is not 1, got 'counts' "
                 f"with {config.proposal_temperature}: counts / rounds would estimate the proposal"
             )
-        if model is not None:
-            raise InvalidArgumentError(f"model must be None for codec {config.codec!r}")
+        given = model_for(config, model)
         self._config = config
         shard_bytes = integer("shard_bytes", shard_bytes, 1, _LARGEST_SHARD_BYTES)
         commit_bytes = integer("commit_bytes", commit_bytes, 1, _LARGEST_SHARD_BYTES)
@@ -87,10 +88,6 @@ class CacheWriter:
         resume = boolean("resume", resume)
 
         make_directory(self._directory)
-        self._mutex = threading.RLock()
-        self._inherited = False
-        self._failure: str | None = None
-        self._broken = False
         self._lock = DirectoryLock(self._directory)
         try:
             state = open_for_writing(self._directory, config, checked, resume)
@@ -100,13 +97,17 @@ class CacheWriter:
             self._ids = state.ids
             self._next_id = state.next_id
             self._shards = ShardSeries(
-                self._directory, state.manifest, state.next_number, shard_bytes, commit_bytes
+                self._directory,
+                state.manifest,
+                state.next_number,
+                shard_bytes,
+                commit_bytes,
+                state.model if given is None else given,
             )
         except BaseException:
             self._lock.release()
             raise
-        self._closed = False
-        _writers.add(self)
+        self._guard.is_shut = False
 
     @property
     def path(self) -> str:
@@ -202,9 +203,9 @@ class CacheWriter:
         Raises:
             CacheIOError: The system refused. The writer takes nothing more.
         """
-        with self._mutex:
-            self._check_usable()
-            with self._failing():
+        with self._guard.mutex:
+            self._guard.check_usable()
+            with self._guard.failing():
                 self._shards.commit()
 
     def close(self) -> None:
@@ -214,19 +215,19 @@ class CacheWriter:
             CacheIOError: The system refused, now or in an earlier call: the cache is unfinished,
                 what was committed is safe (`sl.recover`).
         """
-        with self._mutex:
-            if self._closed:
+        with self._guard.mutex:
+            if self._guard.is_shut:
                 return
             try:
-                self._check_usable()
-                with self._failing():
+                self._guard.check_usable()
+                with self._guard.failing():
                     self._shards.finish()
             finally:
                 self._abandon()
 
     def __enter__(self) -> CacheWriter:
-        with self._mutex:
-            self._check_usable()
+        with self._guard.mutex:
+            self._guard.check_usable()
             return self
 
     def __exit__(
@@ -242,7 +243,8 @@ class CacheWriter:
         return False
 
     def __del__(self) -> None:
-        if not self._closed:
+        guard = getattr(self, "_guard", None)  # None where the path was refused
+        if guard is not None and not guard.is_shut:
             self._abandon()
             warnings.warn(
                 f"CacheWriter({self.path!r}) was not closed: what was appended after its last "
@@ -252,7 +254,7 @@ class CacheWriter:
             )
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._failure is None else "failed"
+        state = "closed" if self._guard.is_shut else "failed" if self._guard.has_failed else "open"
         return f"CacheWriter({self.path!r}, {state}, {self.num_sequences} sequences)"
 
     def _append(
@@ -265,8 +267,8 @@ class CacheWriter:
         weights: Any,
         sequence_ids: Any,
     ) -> None:
-        with self._mutex:
-            self._check_usable()
+        with self._guard.mutex:
+            self._guard.check_usable()
             batch = convert_batch(
                 self._config.value_kind,
                 self._next_id,
@@ -282,7 +284,7 @@ class CacheWriter:
             if held is not None:
                 where = "in the cache" if held in self._ids else "given"
                 raise InvalidArgumentError(f"sequence_id {held} is already {where}")
-            with self._failing():
+            with self._guard.failing():
                 self._shards.append(batch)
                 self._ids.add(batch.sequence_ids)
                 self._num_sequences += len(batch.sequence_ids)
@@ -293,12 +295,12 @@ class CacheWriter:
 
     def _leave_unfinished(self, reason: str) -> None:
         """After an exception in `with`: keeps everything that was appended, finishes nothing."""
-        with self._mutex:
-            if self._closed:
+        with self._guard.mutex:
+            if self._guard.is_shut:
                 return
             note = ""
             try:
-                if not self._broken:
+                if not self._guard.is_broken:
                     self._shards.leave()
             except SparseLogitsError as error:
                 note = f" What was appended after the last commit is lost: {error}."
@@ -315,50 +317,6 @@ class CacheWriter:
 
     def _abandon(self) -> None:
         """Lets go of everything, whatever state it is in."""
-        self._closed = True
+        self._guard.is_shut = True
         self._shards.abandon()
         self._lock.release()
-
-    def _disown(self) -> None:
-        """In a forked child: the core has closed its copies of the descriptors already."""
-        self._mutex = threading.RLock()  # another thread may have held the parent's
-        self._inherited = self._inherited or not self._closed  # by a grandchild too
-        self._closed = True
-
-    def _check_usable(self) -> None:
-        if self._inherited:
-            raise InvalidArgumentError(
-                f"the writer of {self.path} belongs to the parent process: a forked child cannot "
-                "write with it"
-            )
-        if self._closed:
-            raise InvalidArgumentError(f"the writer of {self.path} is closed")
-        if self._failure is not None:
-            raise CacheIOError(
-                f"the writer of {self.path} failed and takes nothing more; sl.recover(path) "
-                f"restores what was committed. The failure was: {self._failure}"
-            )
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """What goes wrong inside, other than bad arguments, ends the writer's work."""
-        try:
-            yield
-        except InvalidArgumentError:
-            raise
-        except BaseException as error:
-            self._failure = str(error) or type(error).__name__
-            # An interrupt comes between two calls of the core, which is as sound as before.
-            self._broken = isinstance(error, Exception)
-            raise
-
-
-_writers: weakref.WeakSet[CacheWriter] = weakref.WeakSet()
-
-
-def _disown_writers() -> None:
-    for writer in list(_writers):
-        writer._disown()
-
-
-os.register_at_fork(after_in_child=_disown_writers)
