@@ -35,10 +35,10 @@ TEST(every_format_round_trips_at_every_length) {
   std::mt19937 random(1);
   for (const RecordFormat& format : AllFormats())
     for (const uint32_t num_classes : {1u, 5u}) {
-      const ModelPtr model = TrainOnRandom(format, 300, num_classes, &random);
+      const CompactCodec codec(format, TrainOnRandom(format, 300, num_classes, &random));
       for (const uint32_t n : {1u, 15u, 16u, 17u, 63u, 64u, 65u})
         for (const int empty_percent : {0, 30, 100})
-          CheckRoundTrip(format, model, RandomBlock(format, n, empty_percent, &random));
+          CheckRoundTrip(format, codec, RandomBlock(format, n, empty_percent, &random));
     }
 }
 
@@ -47,8 +47,8 @@ TEST(long_blocks_round_trip_with_models_of_themselves_and_of_others) {
   for (const RecordFormat& format : {kCounts, kWeights})
     for (const uint32_t num_classes : {1u, 2u, 64u, 256u}) {
       const RandomBlock block(format, 1000, 20, &random);
-      CheckRoundTrip(format, Train(format, block.view(), num_classes), block);
-      CheckRoundTrip(format, TrainOnRandom(format, 2000, num_classes, &random), block);
+      CheckRoundTrip(format, {format, Train(format, block.view(), num_classes)}, block);
+      CheckRoundTrip(format, {format, TrainOnRandom(format, 2000, num_classes, &random)}, block);
     }
 }
 
@@ -76,7 +76,8 @@ TEST(a_model_that_codes_tokens_also_codes_records_without) {
   without_tokens.store_tokens = false;
   const ModelPtr model = TrainOnRandom(kCounts, 500, 4, &random);
   CHECK(FieldThatModelLacks(*model, without_tokens) == nullptr);
-  CheckRoundTrip(without_tokens, model, RandomBlock(without_tokens, 100, 20, &random));
+  CheckRoundTrip(without_tokens, {without_tokens, model},
+                 RandomBlock(without_tokens, 100, 20, &random));
 }
 
 TEST(a_block_is_coded_the_same_whatever_was_coded_before_and_behind_what_is_there) {
@@ -101,7 +102,7 @@ TEST(records_of_any_number_of_entries_round_trip) {
       const uint32_t token = random() % 2 == 0 ? ids[random() % k] : random() % format.vocab_size;
       AppendRecord(format, token, ids, CountsOf(k, format.rounds, &random), &block);
     }
-    CheckRoundTrip(format, model, block);
+    CheckRoundTrip(format, {format, model}, block);
   }
 }
 
@@ -117,7 +118,7 @@ TEST(as_many_entries_as_rounds_and_one_entry_of_all_rounds_round_trip) {
                    &block);
       AppendRecord(format, ids.back(), {ids.front()}, {kMaxRounds}, &block);
     }
-    CheckRoundTrip(format, model, block);
+    CheckRoundTrip(format, {format, model}, block);
   }
 }
 
@@ -129,7 +130,7 @@ TEST(ids_that_the_model_has_never_seen_round_trip) {
     const RandomBlock samples(narrow, 500, 10, &random);
     for (const uint32_t num_classes : {1u, 8u}) {
       const ModelPtr model = Train(format, samples.view(), num_classes);
-      CheckRoundTrip(format, model, RandomBlock(format, 200, 10, &random));
+      CheckRoundTrip(format, {format, model}, RandomBlock(format, 200, 10, &random));
     }
   }
 }
@@ -159,7 +160,7 @@ TEST(positions_are_of_a_class_that_has_a_code) {
   std::mt19937 random(11);
   const ModelPtr model =
       WithLoneSymbol(*TrainOnRandom(kCounts, 300, 3, &random), compact::Family::kClass, 2);
-  CheckRoundTrip(kCounts, model, RandomBlock(kCounts, 100, 10, &random));
+  CheckRoundTrip(kCounts, {kCounts, model}, RandomBlock(kCounts, 100, 10, &random));
 }
 
 TEST(empty_positions_cost_little) {
