@@ -47,19 +47,20 @@ class CompactCosts {
   // The buckets of a list.
   class Zone {
    public:
-    Zone(const std::vector<uint8_t>& bits, uint32_t first_bucket, size_t num_ids);
+    // Looks ranks up in steps of 2^step_bits: the smaller, the fewer buckets are tried for one.
+    Zone(const std::vector<uint8_t>& bits, uint32_t first_bucket, size_t num_ids, int step_bits);
     Place Find(uint32_t rank) const {
-      uint32_t i = near_[rank / kStep];
+      uint32_t i = near_[rank >> step_bits_];
       while (rank >= starts_[i + 1]) ++i;
       return {first_bucket_ + i, rank - starts_[i], bits_[i]};
     }
 
    private:
-    static constexpr uint32_t kStep = 16;
     uint32_t first_bucket_;
+    int step_bits_;
     std::vector<uint32_t> starts_;  // the rank of each bucket's first entry, and the end
     std::vector<uint8_t> bits_;
-    std::vector<uint8_t> near_;  // the bucket of every kStep-th rank
+    std::vector<uint8_t> near_;  // the bucket in which each step starts
   };
 
   size_t stride_;

@@ -18,12 +18,14 @@ namespace {
 constexpr uint32_t kUnits = CompactCosts::kUnitsPerBit;
 constexpr uint16_t kNoCode = 0x3FFF;  // the cost of a class without one
 
-// The class whose costs sum up to least. `rows` are those of the position's ids.
-SPARSELOGITS_FASTEST_INSTRUCTIONS uint32_t CheapestClass(const CompactCosts& costs,
-                                                         const uint16_t* prior, const uint32_t* ids,
-                                                         uint32_t num_ids, uint32_t num_classes,
-                                                         uint32_t* sums) {
-  constexpr size_t kLanes = 32;     // the stride is a multiple
+typedef uint8_t CostLanes __attribute__((vector_size(16), aligned(1)));
+typedef uint16_t SumLanes __attribute__((vector_size(32)));
+typedef uint32_t WideLanes __attribute__((vector_size(64), aligned(4)));
+constexpr size_t kLanes = 16;  // the stride of the costs is a multiple
+
+// The class whose costs of the ids and of itself, `prior`, sum up to least.
+uint32_t CheapestClass(const CompactCosts& costs, const uint16_t* prior, const uint32_t* ids,
+                       uint32_t num_ids, uint32_t num_classes, uint32_t* sums) {
   constexpr uint32_t kBatch = 200;  // costs that add up in 16 bits
   std::copy(prior, prior + costs.stride(), sums);
   for (uint32_t from = 0; from < num_ids; from += kBatch) {
@@ -31,11 +33,10 @@ SPARSELOGITS_FASTEST_INSTRUCTIONS uint32_t CheapestClass(const CompactCosts& cos
     const uint32_t number = std::min(num_ids - from, kBatch);
     for (uint32_t i = 0; i < number; ++i) rows[i] = costs.of_id(ids[from + i]);
     for (size_t at = 0; at < costs.stride(); at += kLanes) {
-      uint16_t sum[kLanes] = {};
+      SumLanes sum = {};
       for (uint32_t i = 0; i < number; ++i)
-        for (size_t c = 0; c < kLanes; ++c)
-          sum[c] = static_cast<uint16_t>(sum[c] + rows[i][at + c]);
-      for (size_t c = 0; c < kLanes; ++c) sums[at + c] += sum[c];
+        sum += __builtin_convertvector(*reinterpret_cast<const CostLanes*>(rows[i] + at), SumLanes);
+      *reinterpret_cast<WideLanes*>(sums + at) += __builtin_convertvector(sum, WideLanes);
     }
   }
   uint32_t least = sums[0];  // found first and looked for then: both loops are free of branches
@@ -118,8 +119,7 @@ void CompactEncoder::ChooseClasses(const BlockView& block) {
 }
 
 // The items of a position, in the order of their places.
-SPARSELOGITS_FASTEST_INSTRUCTIONS void CompactEncoder::PlaceItems(const BlockView& block,
-                                                                  size_t position, size_t entry) {
+void CompactEncoder::PlaceItems(const BlockView& block, size_t position, size_t entry) {
   const uint32_t c = classes_[position];
   const uint32_t k = block.entries[position];
   const bool counts = !block.counts.empty();
@@ -243,17 +243,24 @@ void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolS
   }
 }
 
-bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
+// The records of a block, and where each stretch but the first starts, in bits.
+SPARSELOGITS_FASTEST_INSTRUCTIONS void CompactEncoder::PutBlock(const BlockView& block,
+                                                                bool store_tokens, CodedSink* sink,
+                                                                std::vector<uint64_t>* starts) {
   ChooseClasses(block);
-  CodedSink sink(*this);
-  std::vector<uint64_t> starts;  // of each stretch but the first, in bits
   size_t entry = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
-    if (position % compact::kStretch == 0 && position > 0) starts.push_back(sink.bits()->bits());
-    sink.bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
-    PutPosition(block, store_tokens, position, entry, &sink);
+    if (position % compact::kStretch == 0 && position > 0) starts->push_back(sink->bits()->bits());
+    sink->bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
+    PutPosition(block, store_tokens, position, entry, sink);
     entry += block.entries[position];
   }
+}
+
+bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
+  CodedSink sink(*this);
+  std::vector<uint64_t> starts;
+  PutBlock(block, store_tokens, &sink, &starts);
   if (!sink.has_all()) return false;
 
   // Starts as what they differ from even steps by, all raised above zero.
