@@ -41,17 +41,20 @@ TEST(few_samples_get_one_class_and_many_get_more) {
   CHECK(TrainOnRandom(kFormat, 10'000, 0, &random)->num_classes() > 1);
 }
 
-TEST(a_class_lists_no_more_ids_than_it_may) {
+TEST(a_larger_cache_pays_for_a_larger_model) {
   std::mt19937 random(5);
-  const RandomBlock samples(kFormat, 3000, 10, &random);
-  TrainingOptions options;
-  options.num_classes = 4;
-  options.max_class_ids = 10;
-  ModelPtr model;
-  CHECK_OK(TrainModel(kFormat, samples.view(), options, &model));
-  size_t longest = 0;
-  for (const auto& c : model->content().classes) longest = std::max(longest, c.ids.size());
-  CHECK_EQ(longest, size_t{10});
+  const RecordFormat format{49152, 50, ValueKind::kCounts, WeightDtype::kNone, true};
+  const RandomBlock samples(format, 10'000, 10, &random);
+  size_t smaller = 0;
+  for (const uint64_t positions : {uint64_t{10'000}, uint64_t{1} << 40}) {
+    TrainingOptions options;
+    options.num_classes = 4;
+    options.expected_positions = positions;
+    ModelPtr model;
+    CHECK_OK(TrainModel(format, samples.view(), options, &model));
+    CHECK(model->bytes().size() > smaller);
+    smaller = model->bytes().size();
+  }
 }
 
 TEST(one_position_is_enough) {
