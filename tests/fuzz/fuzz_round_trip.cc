@@ -81,7 +81,7 @@ void CheckSequence(const ShardReader& reader, uint32_t i, const SequenceInfo& in
 void CheckShard(const std::string& path, const Sequences& sequences, size_t num_sequences,
                 ByteSpan metadata) {
   VerifiedShard verified;
-  FUZZ_CHECK_OK(VerifyShard(path, {}, &verified));
+  FUZZ_CHECK_OK(VerifyShard(path, {}, {}, &verified));
   const ShardReader& reader = *verified.reader;
   FUZZ_CHECK(reader.index().num_sequences() == num_sequences);
   Bytes found;
@@ -197,7 +197,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const std::string partial = scratch / "s.slc.partial";
   std::unique_ptr<ShardWriter> writer;
-  FUZZ_CHECK_OK(ShardWriter::Create(partial, header, metadata, &writer));
+  FUZZ_CHECK_OK(ShardWriter::Create(partial, header, metadata, nullptr, &writer));
   Sequences sequences;
   const std::vector<Committed> commits =
       Play(&input, writer.get(), header.config.format, &sequences);

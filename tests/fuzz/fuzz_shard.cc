@@ -96,7 +96,7 @@ void OpenAndVerify(ByteSpan bytes) {
   bool readable = false;
   for (const CheckPayload check : {CheckPayload::kYes, CheckPayload::kNo}) {
     std::unique_ptr<ShardReader> reader;
-    const Status opened = ShardReader::Open(in_memory(), check, &reader);
+    const Status opened = ShardReader::Open(in_memory(), {}, check, &reader);
     if (!opened.ok()) {
       FUZZ_CHECK(opened.path() == kPath && !opened.field().empty() && opened.offset() >= 0);
       continue;
@@ -106,8 +106,8 @@ void OpenAndVerify(ByteSpan bytes) {
   }
 
   VerifiedShard verified;
-  const Status status = VerifyShard(in_memory(), {}, &verified);
-  const VerifiedShard everything = FindFaults(in_memory(), AfterFault::kGoOn);
+  const Status status = VerifyShard(in_memory(), {}, {}, &verified);
+  const VerifiedShard everything = FindFaults(in_memory(), {}, AfterFault::kGoOn);
   FUZZ_CHECK(status.ok() == everything.faults.empty());
   if (status.ok()) {
     FUZZ_CHECK(readable || verified.reader->footer().totals.num_positions > kMaxReadPositions);

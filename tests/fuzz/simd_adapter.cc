@@ -60,7 +60,7 @@ simd_adapter::Slice Decode(const uint8_t* data, size_t size) {
   for (const uint32_t first : {0u, block.num_entries % n}) {
     RecordBatch batch;
     batch.offsets.Append(0);
-    const Status status = codec.DecodeRecords(content.span(), n, first, n, &batch);
+    const Status status = codec.Decode(content.span(), n, first, n, &batch, nullptr);
     result.PutStatus(status);
     if (!status.ok()) continue;
     result.PutAll(batch.offsets);
