@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparselogits.alignment import check_alignment
+from sparselogits.codec_model import CodecModel
 from sparselogits.config import CacheConfig
 from sparselogits.errors import (
     CacheIOError,
@@ -26,6 +27,7 @@ from sparselogits.errors import (
 from sparselogits.fault import Fault
 from sparselogits.fingerprint import fingerprint_tokenizer, fingerprint_tokens
 from sparselogits.merge import MergeReport, merge
+from sparselogits.model_training import train_model
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.repack import RepackReport, repack
@@ -45,6 +47,7 @@ __all__ = [
     "CacheConfig",
     "CacheIOError",
     "CacheWriter",
+    "CodecModel",
     "CorruptionError",
     "Draws",
     "Fault",
@@ -72,6 +75,7 @@ __all__ = [
     "recover",
     "repack",
     "sample",
+    "train_model",
     "verify",
 ]
 

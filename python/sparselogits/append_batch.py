@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits import _core
 from sparselogits.arrays import integer_array, unsigned_array, weight_array
 from sparselogits.checks import integer
 from sparselogits.errors import InvalidArgumentError
@@ -30,6 +31,24 @@ class AppendBatch:
     weights: npt.NDArray[np.float32] | None
     sequence_ids: npt.NDArray[np.uint64]
     fingerprints: npt.NDArray[np.uint64] | None = None
+
+    def append_to(self, shard: _core.ShardWriter) -> None:
+        """Appends all sequences, or none where one is not valid.
+
+        Raises:
+            InvalidArgumentError: Names what is wrong.
+            CacheIOError: The system refused.
+        """
+        shard.append(
+            self.input_ids,
+            self.sequence_offsets,
+            self.offsets,
+            self.token_ids,
+            self.counts,
+            self.weights,
+            self.sequence_ids,
+            self.fingerprints,
+        )
 
 
 def convert_batch(

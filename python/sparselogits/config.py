@@ -15,6 +15,7 @@ from sparselogits.limits import MAX_ROUNDS, MAX_VOCAB_SIZE
 VALUE_KINDS = ("counts", "weights")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 CODECS = ("packed", "compact")
+DEFAULT_CODEC = "packed"
 
 _SAMPLER = re.compile(r"[a-z0-9_-]{1,16}")
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{16}")
@@ -30,7 +31,8 @@ class CacheConfig:
         sampler: How the draws were made: 1 to 16 characters of a-z 0-9 _ -.
         temperature: Of the teacher's softmax, above 0.
         proposal_temperature: Exponent t of the proposal q ∝ p^t, above 0; 1 draws from p.
-        codec: How records become bits. "packed"; "compact" is reserved and refused.
+        codec: How records become bits. "packed": fields of fixed width, the fastest. "compact":
+            entropy-coded with a model that a writer trains (see `CacheWriter`), the smallest.
         store_tokens: Whether the input tokens are stored beside the records.
         tokenizer_fingerprint: 16 hex digits (see `fingerprint_tokenizer`), or None where not
             recorded. Stored in lower case; sixteen zeros mean None in the format.
@@ -49,7 +51,7 @@ class CacheConfig:
     sampler: str = "multinomial"
     temperature: float = 1.0
     proposal_temperature: float = 1.0
-    codec: str = "packed"
+    codec: str = DEFAULT_CODEC
     store_tokens: bool = True
     tokenizer_fingerprint: str | None = None
     value_kind: str = None  # type: ignore[assignment]  # __post_init__ replaces None
@@ -75,10 +77,6 @@ class CacheConfig:
         if not isinstance(self.sampler, str) or not _SAMPLER.fullmatch(self.sampler):
             raise InvalidArgumentError(
                 f"sampler must be 1 to 16 characters of a-z 0-9 _ -, got {self.sampler!r}"
-            )
-        if checked["codec"] == "compact":
-            raise InvalidArgumentError(
-                "codec 'compact' is reserved: this release reads and writes 'packed' only"
             )
         for name, value in checked.items():
             object.__setattr__(self, name, value)

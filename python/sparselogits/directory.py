@@ -11,6 +11,7 @@ from sparselogits import _core
 from sparselogits.durable import io_error
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.manifest import MANIFEST_NAME
+from sparselogits.manifest_parser import MODEL_FILE
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -25,6 +26,7 @@ class DirectoryListing:
         has_manifest: Whether there is a manifest.
         sealed: Finished shards, in ascending order of their number.
         partials: Unfinished shards, likewise.
+        models: Models of the compact codec, in ascending order of their names.
         next_number: The first number that no shard has or is above.
     """
 
@@ -32,6 +34,7 @@ class DirectoryListing:
     sealed: tuple[Path, ...]
     partials: tuple[Path, ...]
     next_number: int
+    models: tuple[Path, ...]
 
     @property
     def is_unfinished(self) -> bool:
@@ -40,18 +43,21 @@ class DirectoryListing:
 
 
 def list_directory(directory: Path) -> DirectoryListing:
-    """Looks for a manifest and shards.
+    """Looks for a manifest, shards and models.
 
     Raises:
         CacheIOError: The directory cannot be read.
     """
     found: dict[bool, list[tuple[int, Path]]] = {False: [], True: []}
+    models = []
     has_manifest = False
     try:
         for path in directory.iterdir():
             has_manifest |= path.name == MANIFEST_NAME
             if match := _SHARD.fullmatch(path.name):
                 found[match[2] is not None].append((int(match[1]), path))
+            elif MODEL_FILE.fullmatch(path.name):
+                models.append(path)
     except OSError as error:
         raise io_error(error, "cannot read the cache directory", directory) from error
     numbers = [number for entries in found.values() for number, _ in entries]
@@ -60,6 +66,7 @@ def list_directory(directory: Path) -> DirectoryListing:
         sealed=tuple(path for _, path in sorted(found[False])),
         partials=tuple(path for _, path in sorted(found[True])),
         next_number=max(numbers, default=-1) + 1,
+        models=tuple(sorted(models)),
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sparselogits.cache_models import model_file
+from sparselogits.codec_model import CodecModel
 from sparselogits.manifest import shard_path
 from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
@@ -18,7 +20,16 @@ from sparselogits.shard_check import verify_shard
 
 # The message; everything else but the tokens is overhead. LZ4-wrapped blocks hold messages too,
 # whose sections cannot be told apart in the file.
-RECORD_SECTIONS = ("presence", "counts", "entry_numbers", "ids", "weights", "wrapped_blocks")
+RECORD_SECTIONS = (
+    "presence",
+    "counts",
+    "entry_numbers",
+    "ids",
+    "weights",
+    "classes",
+    "local_ids",
+    "wrapped_blocks",
+)
 # The RS-KD paper's layout: 17 bits of id and 7 of probability per entry (appendix on storage).
 PAPER_BITS_PER_ENTRY = 24
 
@@ -35,10 +46,11 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
     Returns:
         JSON-ready: path, complete, digest, config, metadata, totals (`sequences`, `positions`,
         `entries`, `bytes`), `sections` (name → `bits`, `bytes`, `bits_per_position`; they sum to
-        all files exactly), `records_bytes_per_position` (everything but the tokens; those in
-        LZ4-wrapped blocks count), `overhead_bits_per_position` (everything but tokens, presence,
-        counts, ids, weights and wrapped blocks; manifest included), `shards` (one dict a shard
-        with its own sections in bits).
+        all files exactly), `records_bytes_per_position` (everything but the tokens and the models;
+        tokens in LZ4-wrapped blocks count), `overhead_bits_per_position` (everything but tokens,
+        models, presence, counts, ids, weights, classes and wrapped blocks; manifest included),
+        `models` (one dict a model), `shards` (one dict a shard with its model and its own sections
+        in bits).
 
     Raises:
         FormatError, CacheIOError: As `sparselogits.open` and `Cache.verify`.
@@ -46,11 +58,13 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
     cache = open_cache(path)
     manifest = cache.manifest
     bits: Counter[str] = Counter()
+    models = [model.core for model in cache.models]
     shards = []
     done = 0
     for row in manifest.shards:
-        report = _after(progress, done, cache.nbytes - manifest.num_bytes)
-        found = verify_shard(shard_path(Path(cache.path), row.file), report)
+        report = _after(progress, done, sum(row.bytes for row in manifest.shards))
+        found = verify_shard(shard_path(Path(cache.path), row.file), models, report)
+        digest = found["model_digest"]
         bits.update(found["sections"])
         done += row.bytes
         if report is not None:
@@ -63,14 +77,17 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
                 "sequences": row.sequences,
                 "positions": row.positions,
                 "entries": row.entries,
+                "model": model_file(digest) if digest else None,
                 "section_bits": dict(found["sections"]),
             }
         )
     bits["manifest"] = 8 * manifest.num_bytes
+    if manifest.models:
+        bits["models"] = 8 * manifest.model_bytes
     positions = cache.num_positions
     all_bits = sum(bits.values())
     payload = sum(bits[name] for name in RECORD_SECTIONS)
-    tokens = bits["tokens"]
+    tokens, model_bits = bits["tokens"], 8 * manifest.model_bytes
     return {
         "path": cache.path,
         "complete": cache.complete,
@@ -89,8 +106,9 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
             }
             for name, size in bits.items()
         },
-        "records_bytes_per_position": _per((all_bits - tokens) / 8, positions),
-        "overhead_bits_per_position": _per(all_bits - tokens - payload, positions),
+        "records_bytes_per_position": _per((all_bits - tokens - model_bits) / 8, positions),
+        "overhead_bits_per_position": _per(all_bits - tokens - model_bits - payload, positions),
+        "models": [_describe(model) for model in cache.models],
         "shards": shards,
     }
 
@@ -126,6 +144,8 @@ def stats_cache(path: str | os.PathLike[str], progress: Progress | None = None) 
         "sequences": len(cache),
         "positions": positions,
         "entries": cache.num_entries,
+        "codec": cache.config.codec,
+        "model_bytes": cache.manifest.model_bytes,
         "rounds": cache.config.rounds,
         "value_kind": cache.config.value_kind,
         **stats.summary(),
@@ -135,6 +155,15 @@ def stats_cache(path: str | os.PathLike[str], progress: Progress | None = None) 
         "records_bytes_per_position": records,
         "paper_bytes_per_position": paper,
         "ratio_to_paper": _per(records, paper) if records is not None and paper else None,
+    }
+
+
+def _describe(model: CodecModel) -> dict[str, Any]:
+    return {
+        "file": model.file_name,
+        "bytes": model.nbytes,
+        "classes": model.num_classes,
+        "codes_tokens": model.codes_tokens,
     }
 
 

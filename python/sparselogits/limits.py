@@ -18,6 +18,7 @@ MAX_METADATA_BYTES: int = _SHARD["metadata_length"]
 MAX_MANIFEST_BYTES = 1 << 26
 MAX_SHARDS = 1 << 20
 MAX_MANIFEST_DEPTH = 16
+MAX_MODEL_BYTES = 1 << 26
 MAX_NUMBER_CHARACTERS = 1000  # of an integer in JSON: converting longer ones takes quadratic time
 
 MAX_SEQUENCE_ID = (1 << 64) - 1

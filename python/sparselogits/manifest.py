@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sparselogits import _core
 from sparselogits.config import CacheConfig
@@ -44,6 +45,19 @@ class ShardRow:
     sha256: str
 
 
+@dataclass(frozen=True, order=True)
+class ModelRow:
+    """One model of the `compact` codec as the manifest names it.
+
+    Attributes:
+        file: `model-<digest>.slm`, where the digest is the xxh64 of the file, 16 hex digits.
+        bytes: Length of the file.
+    """
+
+    file: str
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A parsed manifest. The order of `shards` is the order of the cache.
@@ -52,6 +66,7 @@ class Manifest:
         config: As every shard's header repeats it.
         metadata: The user's facts.
         shards: One row a shard.
+        models: Those that the shards need, in ascending order of their names.
         complete: False while a writer is at work and after a recovery.
         digest: SHA-256 of the bytes it was parsed from, hex; empty for one not read from a file.
         num_bytes: Length of those bytes.
@@ -63,11 +78,22 @@ class Manifest:
     complete: bool = False
     digest: str = ""
     num_bytes: int = 0
+    models: tuple[ModelRow, ...] = ()
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of all models."""
+        return sum(row.bytes for row in self.models)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all files of the cache: of the manifest itself, the shards and the models."""
+        return self.num_bytes + sum(row.bytes for row in self.shards) + self.model_bytes
 
     def to_bytes(self) -> bytes:
         """The file's content: stable, so that equal manifests have equal digests. Its last member
         is the checksum of all before."""
-        fields = {
+        fields: dict[str, Any] = {
             "format": "sparselogits",
             "version": list(VERSION),
             "alignment": ALIGNMENT,
@@ -76,6 +102,8 @@ class Manifest:
             "metadata": self.metadata,
             "shards": [asdict(row) for row in self.shards],
         }
+        if self.models:
+            fields["models"] = [asdict(row) for row in self.models]
         checked = json.dumps(fields, indent=1).removesuffix("\n}").encode("ascii") + b",\n "
         return checked + f'"crc32c": "{_core.crc32c(checked):08x}"\n}}\n'.encode("ascii")
 
@@ -130,7 +158,9 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
         for index, row in enumerate(parser.shards(root))
     )
     for name in ("file", "uuid"):
-        _refuse_repeats(path, name, [getattr(row, name) for row in rows])
+        _refuse_repeats(path, "shards", name, [getattr(row, name) for row in rows])
+    models = tuple(ModelRow(**row) for row in parser.models(root, len(rows)))
+    _refuse_repeats(path, "models", "file", [row.file for row in models])
     config = parser.config(root)
     parser.check_codec(config)
     try:
@@ -144,6 +174,7 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
         complete=parser.member(root, "complete", bool),
         digest=hashlib.sha256(data).hexdigest(),
         num_bytes=len(data),
+        models=tuple(sorted(models)),
     )
 
 
@@ -187,14 +218,14 @@ def shard_path(directory: Path, file: str) -> Path:
     return plain_file(directory, file, "shard")
 
 
-def _refuse_repeats(path: str, name: str, values: list[str]) -> None:
+def _refuse_repeats(path: str, member: str, name: str, values: list[str]) -> None:
     seen: dict[str, int] = {}
     for index, value in enumerate(values):
         if value in seen:
             raise CorruptionError(
-                f"{value!r} is also that of shards[{seen[value]}]",
+                f"{value!r} is also that of {member}[{seen[value]}]",
                 path,
                 None,
-                f"shards[{index}].{name}",
+                f"{member}[{index}].{name}",
             )
         seen[value] = index

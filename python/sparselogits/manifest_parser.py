@@ -9,12 +9,13 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from sparselogits import _core
-from sparselogits.config import CacheConfig
+from sparselogits.config import CODECS, CacheConfig
 from sparselogits.errors import CorruptionError, UnsupportedError
 from sparselogits.limits import (
     MAX_MANIFEST_BYTES,
     MAX_MANIFEST_DEPTH,
     MAX_METADATA_BYTES,
+    MAX_MODEL_BYTES,
     MAX_NUMBER_CHARACTERS,
     MAX_SHARD_BYTES,
     MAX_SHARD_ENTRIES,
@@ -23,6 +24,7 @@ from sparselogits.limits import (
     MAX_SHARDS,
 )
 
+MODEL_FILE = re.compile(r"model-[0-9a-f]{16}\.slm")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _HEX = {"uuid": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
 _ROW_LIMITS = {
@@ -144,7 +146,7 @@ class ManifestParser:
     def check_codec(self, config: dict[str, Any]) -> None:
         """A codec of a later release is no corruption."""
         codec = self.member(config, "codec", str, "config")
-        if codec != "packed":
+        if codec not in CODECS:
             raise UnsupportedError(
                 f"codec {_shown(codec)} is not one that this release can read",
                 self._path,
@@ -190,13 +192,37 @@ class ManifestParser:
             if not pattern.fullmatch(fields[name]):
                 raise self._corrupt(f"{where}.{name}", f"is not hex: {_shown(fields[name])}")
         for name, limit in _ROW_LIMITS.items():
-            value = row.get(name)
-            if type(value) is not int or not 0 <= value <= limit:
-                raise self._corrupt(
-                    f"{where}.{name}", f"must be an integer from 0 to {limit}, not {_shown(value)}"
-                )
-            fields[name] = value
+            fields[name] = self._number(row, name, limit, where)
         return fields
+
+    def models(self, root: dict[str, Any], num_shards: int) -> list[dict[str, Any]]:
+        """The checked rows of `models`, without unknown keys; none where the member is absent."""
+        if "models" not in root:
+            return []
+        rows = self.member(root, "models", list)
+        if len(rows) > num_shards:
+            raise self._corrupt(
+                "models", f"must be at most one a shard, got {len(rows)} for {num_shards} shards"
+            )
+        return [self._model_row(row, f"models[{index}]") for index, row in enumerate(rows)]
+
+    def _model_row(self, row: Any, where: str) -> dict[str, Any]:
+        if type(row) is not dict:
+            raise self._corrupt(where, f"must be an object, not {_shown(row)}")
+        file = self.member(row, "file", str, where)
+        if not MODEL_FILE.fullmatch(file):
+            raise self._corrupt(
+                f"{where}.file", f"must be model-<16 hex digits>.slm, not {_shown(file)}"
+            )
+        return {"file": file, "bytes": self._number(row, "bytes", MAX_MODEL_BYTES, where)}
+
+    def _number(self, row: dict[str, Any], name: str, limit: int, where: str) -> int:
+        value = row.get(name)
+        if type(value) is not int or not 0 <= value <= limit:
+            raise self._corrupt(
+                f"{where}.{name}", f"must be an integer from 0 to {limit}, not {_shown(value)}"
+            )
+        return value
 
     def _check_depth(self, root: Any) -> None:
         # Level by level, unknown members too: recursion would need the very limit that it checks.

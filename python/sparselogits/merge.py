@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparselogits.agreement import check_same_config
+from sparselogits.cache_models import sound_models
 from sparselogits.checks import boolean
 from sparselogits.directory import local_directory, shard_name
 from sparselogits.durable import make_directory
 from sparselogits.errors import CacheIOError, InvalidArgumentError
+from sparselogits.file_links import link_or_copy
 from sparselogits.manifest import Manifest, ShardRow, check_metadata, read_manifest
 from sparselogits.merge_metadata import merged_metadata
+from sparselogits.merge_models import SourceModel, merged_models
 from sparselogits.merge_order import SourceShard, ordered_shards
-from sparselogits.shard_links import link_or_copy
 from sparselogits.shard_set import open_shards
 from sparselogits.source_cache import source_manifest
 from sparselogits.staging import Staging, check_target
@@ -32,10 +34,11 @@ class MergeReport:
         path: Of the new cache.
         sources: Number of caches that it was made of.
         shards, sequences, positions, entries: What it holds.
-        bytes: Of all its files, the manifest included.
+        bytes: Of all its files, the manifest and the models included.
         linked: Shards that share their file with the source.
         copied: Shards that could not be linked.
         complete: False where a source was incomplete (`allow_incomplete`).
+        models: What the shards of a compact cache are coded with.
     """
 
     path: str
@@ -48,6 +51,7 @@ class MergeReport:
     linked: int
     copied: int
     complete: bool
+    models: int = 0
 
 
 def merge(
@@ -60,8 +64,9 @@ def merge(
 ) -> MergeReport:
     """Joins finished caches of the same teacher, configuration and tokenizer into a new one.
 
-    Nothing is decoded or written again: the shards become hard links to those of the sources, or
-    copies where the file system cannot link, and keep their uuid and SHA-256. They are ordered by
+    Nothing is decoded or written again: shards and models become hard links to those of the
+    sources, or copies where the file system cannot link, and shards keep their uuid and SHA-256. A
+    model that several sources have is there once. Shards are ordered by
     their lowest sequence_id. Structure and sequence ids are checked, records are not: that is for
     `sl.verify`. The sources are never changed; afterwards they may be deleted.
 
@@ -105,12 +110,16 @@ def merge(
         merged_metadata(caches, given),
         complete=all(manifest.complete for _, manifest in caches),
     )
-    shards = ordered_shards(caches)
-    merged = replace(empty, shards=tuple(_renamed(shards)))
+    models = [sound_models(directory, manifest) for directory, manifest in caches]
+    shards = ordered_shards(caches, models)
+    sources_of_models = merged_models(caches, models)
+    merged = replace(
+        empty, shards=tuple(_renamed(shards)), models=tuple(m.row for m in sources_of_models)
+    )
     with Staging(target, "merging") as staging:
         staging.discard()  # of a merge that was killed
         try:
-            linked = _fill(staging.cache, merged, shards, progress)
+            linked = _fill(staging.cache, merged, shards, sources_of_models, progress)
             staging.publish()
         except BaseException:
             with contextlib.suppress(CacheIOError):
@@ -124,10 +133,11 @@ def merge(
         sequences=sum(row.sequences for row in written.shards),
         positions=sum(row.positions for row in written.shards),
         entries=sum(row.entries for row in written.shards),
-        bytes=written.num_bytes + sum(row.bytes for row in written.shards),
+        bytes=written.cache_bytes,
         linked=linked,
         copied=len(shards) - linked,
         complete=written.complete,
+        models=len(written.models),
     )
 
 
@@ -136,10 +146,16 @@ def _renamed(shards: list[SourceShard]) -> list[ShardRow]:
 
 
 def _fill(
-    directory: Path, manifest: Manifest, shards: list[SourceShard], progress: Progress | None
+    directory: Path,
+    manifest: Manifest,
+    shards: list[SourceShard],
+    models: list[SourceModel],
+    progress: Progress | None,
 ) -> int:
     """Makes the cache in an empty directory; returns the number of shards that were linked."""
     make_directory(directory)
+    for model in models:
+        link_or_copy(model.path, directory / model.row.file, model.sha256)
     total = sum(row.bytes for row in manifest.shards)
     done = linked = 0
     for shard, row in zip(shards, manifest.shards, strict=True):

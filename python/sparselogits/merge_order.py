@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits import _core
 from sparselogits.errors import CorruptionError, MismatchError
 from sparselogits.id_set import IdSet
 from sparselogits.manifest import Manifest, ShardRow, shard_path
@@ -22,10 +23,12 @@ class SourceShard:
     Attributes:
         directory: Of its cache.
         manifest: Of its cache, without the other shards.
+        models: Of its cache.
     """
 
     directory: Path
     manifest: Manifest
+    models: list[_core.CodecModel]
 
     @property
     def row(self) -> ShardRow:
@@ -38,14 +41,22 @@ class SourceShard:
 
     def sequence_ids(self) -> npt.NDArray[np.uint64]:
         """(n,) ids, after the structure of the shard has been checked."""
-        shard = open_shards(self.directory, self.manifest, verify_checksums=True)
+        shard = open_shards(
+            self.directory, self.manifest, verify_checksums=True, models=self.models
+        )
         return shard.sequence_table()[0]
 
 
-def ordered_shards(caches: Sequence[tuple[Path, Manifest]]) -> list[SourceShard]:
+def ordered_shards(
+    caches: Sequence[tuple[Path, Manifest]], models: Sequence[list[_core.CodecModel]]
+) -> list[SourceShard]:
     """All shards, in ascending order of their lowest sequence_id; those without sequences last.
 
     Shards are opened one at a time; ids are kept as runs.
+
+    Args:
+        caches: The directory and the manifest of each.
+        models: Those of each.
 
     Raises:
         MismatchError: Two shards have the same uuid, or the same sequence_id; names both.
@@ -53,8 +64,8 @@ def ordered_shards(caches: Sequence[tuple[Path, Manifest]]) -> list[SourceShard]
         CacheIOError: A shard is missing or cannot be read.
     """
     shards = [
-        SourceShard(directory, replace(manifest, shards=(row,)))
-        for directory, manifest in caches
+        SourceShard(directory, replace(manifest, shards=(row,)), loaded)
+        for (directory, manifest), loaded in zip(caches, models, strict=True)
         for row in manifest.shards
     ]
     _refuse_repeated_uuids(shards)

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits.arrays import integer_array
+from sparselogits.cache_models import sound_models
 from sparselogits.checks import boolean, integer
+from sparselogits.codec_model import CodecModel
 from sparselogits.config import CacheConfig
 from sparselogits.directory import local_directory
 from sparselogits.errors import (
@@ -34,7 +36,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def open(
     path: str | os.PathLike[str], *, verify_checksums: bool = True, digest: str | None = None
 ) -> Cache:
-    """Opens a cache for reading and validates its manifest and all of its shards' structure.
+    """Opens a cache for reading and validates its manifest, its models and its shards' structure.
 
     An unfinished cache that has been recovered opens too; its `complete` is False.
 
@@ -70,7 +72,9 @@ class Cache:
             raise MismatchError(
                 f"{directory} has changed: its digest is {self._manifest.digest}, not {digest}"
             )
-        self._reader = open_shards(directory, self._manifest, verify_checksums)
+        models = sound_models(directory, self._manifest)
+        self._models = tuple(map(CodecModel, models))
+        self._reader = open_shards(directory, self._manifest, verify_checksums, models)
         self._table: SequenceTable | None = None
 
     @property
@@ -102,8 +106,13 @@ class Cache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files of the cache: the manifest and the shards."""
-        return self._manifest.num_bytes + sum(row.bytes for row in self._manifest.shards)
+        """Bytes of all files of the cache: the manifest, the shards and the models."""
+        return self._manifest.cache_bytes
+
+    @property
+    def models(self) -> tuple[CodecModel, ...]:
+        """What the shards of a compact cache are coded with; empty where none needs one."""
+        return self._models
 
     @property
     def num_sequences(self) -> int:

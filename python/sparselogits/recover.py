@@ -11,6 +11,7 @@ import numpy as np
 
 from sparselogits import _core
 from sparselogits.agreement import check_same_config, check_same_metadata
+from sparselogits.cache_models import CacheModels, model_file
 from sparselogits.config import CacheConfig
 from sparselogits.directory import (
     PARTIAL_SUFFIX,
@@ -21,11 +22,12 @@ from sparselogits.directory import (
     shard_name,
 )
 from sparselogits.durable import file_sha256, io_error
-from sparselogits.errors import CacheIOError, MismatchError
+from sparselogits.errors import CacheIOError, MismatchError, SparseLogitsError
 from sparselogits.id_set import first_repeated
-from sparselogits.manifest import MANIFEST_NAME, Manifest, ShardRow, read_manifest, shard_path
+from sparselogits.manifest import Manifest, ShardRow, read_manifest, shard_path
 from sparselogits.manifest_parser import shard_metadata
 from sparselogits.shard_set import open_shards
+from sparselogits.temporary_files import remove_temporary_files
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ def recover(path: str | os.PathLike[str]) -> RecoverReport:
 
     Finished shards that no manifest names yet are taken in too. The manifest then says
     `complete: false`, because sequences may be missing; a writer that resumes and closes makes it
-    true. Calling it twice, or where nothing is wrong, changes nothing more.
+    true. Models that shards need are listed too, others removed. Calling it twice, or where nothing
+    is wrong, changes nothing more.
 
     Raises:
         CacheIOError: There is no cache, a writer is still at work, or the system refused.
         MismatchError: A shard has another config or metadata, or a sequence_id that another
             shard has. The shard stays as it is, unlisted.
-        FormatError: The manifest or a finished shard is damaged.
+        FormatError: The manifest or a finished shard is damaged, or so is the model that it needs,
+            or that is missing; names the file. The shard stays as it is, unlisted.
         InvalidArgumentError: `path` is not a local path.
     """
     directory = local_directory(path)
@@ -70,7 +74,7 @@ def recover(path: str | os.PathLike[str]) -> RecoverReport:
 
 def recover_directory(directory: Path) -> RecoverReport:
     """As `recover`. REQUIRES: the caller holds the directory's lock."""
-    remove_temporary_manifests(directory)
+    remove_temporary_files(directory)
     _remove_second_names(directory)
     listing = list_directory(directory)
     if not listing.has_manifest and not listing.is_unfinished:
@@ -93,6 +97,7 @@ class _Merge:
         self._manifest = manifest
         self._listed = {row.file for row in manifest.shards} if manifest is not None else set()
         self._taken: list[ShardRow] = []
+        self._models: CacheModels | None = None
 
     def take_partial(self, partial: Path, final: Path) -> int:
         """Seals an unfinished shard under its final name; returns the bytes that were cut off."""
@@ -106,7 +111,7 @@ class _Merge:
         """Lists a finished shard, unless it is listed."""
         if shard.name in self._listed:
             return
-        found = _core.read_shard_info(str(shard_path(self._directory, shard.name)))
+        found = self._shard_info(shard)
         manifest = self._agree(found, shard)
         row = ShardRow(
             shard.name,
@@ -118,7 +123,16 @@ class _Merge:
             file_sha256(shard),
         )
         self._taken.append(row)
-        self._manifest = replace(manifest, shards=(*manifest.shards, row), complete=False)
+        models = {model.file: model for model in manifest.models}
+        if found["model_digest"]:
+            file = model_file(found["model_digest"])
+            models.setdefault(file, self._models_there().rows[file])
+        self._manifest = replace(
+            manifest,
+            shards=(*manifest.shards, row),
+            models=tuple(sorted(models.values())),
+            complete=False,
+        )
 
     def finish(self, dropped: int) -> RecoverReport:
         """Writes the manifest if it changed."""
@@ -127,6 +141,7 @@ class _Merge:
             if self._taken:
                 _refuse_repeated_ids(self._directory, manifest, self._taken)
             manifest.write(self._directory)
+        self._remove_other_models()
         rows = self._taken
         return RecoverReport(
             path=str(self._directory),
@@ -137,6 +152,32 @@ class _Merge:
             dropped_bytes=dropped,
             total_sequences=sum(row.sequences for row in manifest.shards) if manifest else 0,
         )
+
+    def _shard_info(self, shard: Path) -> dict[str, Any]:
+        path = str(shard_path(self._directory, shard.name))
+        try:
+            return _core.read_shard_info(path, self._models_there().loaded)
+        except SparseLogitsError as error:
+            blamed = self._models_there().blamed(error, shard.name)
+            if blamed is None:
+                raise
+            raise blamed from error
+
+    def _models_there(self) -> CacheModels:
+        if self._models is None:
+            files = [path.name for path in list_directory(self._directory).models]
+            self._models = CacheModels.named(self._directory, files)
+        return self._models
+
+    def _remove_other_models(self) -> None:
+        """Those that no shard needs: of a writer that died before it had finished one."""
+        needed = set() if self._manifest is None else {row.file for row in self._manifest.models}
+        for path in list_directory(self._directory).models:
+            try:
+                if path.name not in needed and (path.is_file() or path.is_symlink()):
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise io_error(error, "cannot remove a model that no shard needs", path) from error
 
     def _agree(self, found: dict[str, Any], shard: Path) -> Manifest:
         """The manifest, which the first shard makes where there is none."""
@@ -180,12 +221,3 @@ def _refuse_repeated_ids(directory: Path, manifest: Manifest, taken: list[ShardR
             f"{directory}: sequence_id {repeated} is in more than one place; "
             f"the shards that no manifest lists are {', '.join(row.file for row in taken)}"
         )
-
-
-def remove_temporary_manifests(directory: Path) -> None:
-    """Removes what a process left that died while it replaced the manifest."""
-    try:
-        for path in directory.glob(f".{MANIFEST_NAME}.*.tmp"):
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise io_error(error, "cannot remove a temporary file in", directory) from error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparselogits.checks import boolean, integer
+from sparselogits.codec_model import CodecModel
 from sparselogits.directory import list_directory, local_directory
 from sparselogits.errors import CacheIOError, CorruptionError
 from sparselogits.limits import MAX_SHARD_BYTES
@@ -36,11 +37,12 @@ class RepackReport:
     Attributes:
         path: Of the new cache.
         shards, sequences, positions, entries: What it holds.
-        bytes: Of all its files, the manifest included.
+        bytes: Of all its files, the manifest and the models included.
         source_bytes: The same of the source.
         left_out: Sequences of the source that were not asked for.
         resumed: Sequences that an earlier, interrupted call had written.
         complete: False where the source is incomplete.
+        models: What the shards of a compact cache are coded with.
     """
 
     path: str
@@ -53,6 +55,7 @@ class RepackReport:
     left_out: int
     resumed: int
     complete: bool
+    models: int = 0
 
 
 def repack(
@@ -60,6 +63,7 @@ def repack(
     path: str | os.PathLike[str],
     *,
     codec: str | None = None,
+    model: CodecModel | str | os.PathLike[str] | None = None,
     store_tokens: bool | None = None,
     input_ids: Any = None,
     order: str | None = None,
@@ -82,6 +86,9 @@ def repack(
         source: A cache, finished or recovered. A recovered one gives an incomplete one.
         path: The new cache: missing, or an empty directory.
         codec: Of the new cache; default: the source's.
+        model: For "compact": what to code with, a `CodecModel` or the path of one. Default: one
+            trained on positions spread evenly over what is taken of the source, if it saves more
+            than it takes.
         store_tokens: False drops stored tokens, True adds them; default: as the source.
         input_ids: To add tokens: `input_ids[i]` are those of the source's sequence i, 1-D integers.
         order: "sequence_id" for ascending ids; default: that of `sequence_ids`, or the source's.
@@ -98,8 +105,8 @@ def repack(
         SequenceNotFoundError: The source has none of the `sequence_ids`.
         FingerprintMismatchError: `input_ids` are not the tokens that the teacher saw; names the
             first sequence that differs.
-        MismatchError: `metadata` names another teacher.
-        FormatError: The source is damaged where it was read.
+        MismatchError: `metadata` names another teacher, or `model` was trained for other records.
+        FormatError: The source is damaged where it was read, or `model` is no model.
         CacheIOError: There is no cache, another repack into `path` is at work, or the system
             refused.
     """
@@ -109,7 +116,7 @@ def repack(
     check_target(target, [directory])
     manifest = source_manifest(directory, allow_incomplete=True)
     cache = Cache(directory, verify_checksums=True, digest=manifest.digest)
-    plan = make_plan(
+    plan, given = make_plan(
         cache,
         codec=codec,
         store_tokens=store_tokens,
@@ -117,6 +124,7 @@ def repack(
         sequence_ids=sequence_ids,
         shard_bytes=shard_bytes,
         metadata=metadata,
+        model=model,
     )
     tokens = RepackTokens(cache, plan.config.store_tokens, input_ids)
     with Staging(target, "repacking") as staging:
@@ -124,7 +132,7 @@ def repack(
             staging.discard()
         hold_to_plan(staging.directory / "plan.json", plan)
         try:
-            written = write_repacked(cache, plan, tokens, staging.cache, progress)
+            written = write_repacked(cache, plan, tokens, given, staging.cache, progress)
             made = _checked(staging.cache, cache, plan, written.entries)
             if not cache.complete:
                 replace(made.manifest, complete=False).write(staging.cache)
@@ -139,11 +147,12 @@ def repack(
         sequences=made.num_sequences,
         positions=made.num_positions,
         entries=made.num_entries,
-        bytes=manifest.num_bytes + sum(row.bytes for row in manifest.shards),
+        bytes=manifest.cache_bytes,
         source_bytes=cache.nbytes,
         left_out=len(cache) - made.num_sequences,
         resumed=written.resumed,
         complete=manifest.complete,
+        models=len(manifest.models),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits import _core
 from sparselogits.arrays import unsigned_array
 from sparselogits.checks import boolean, choice
+from sparselogits.codec_model import CodecModel, model_for
 from sparselogits.config import CacheConfig
 from sparselogits.durable import io_error, replace_file
 from sparselogits.errors import InvalidArgumentError, SequenceNotFoundError
@@ -35,6 +38,8 @@ class RepackPlan:
         config, metadata: Of the new cache.
         indices: (n,) int64: the source's sequences in the order of the new cache.
         shard_bytes: A shard is finished when it has grown to this size.
+        model: Digest of the model that was given; "train" for one made of the source; None where
+            the codec has none.
     """
 
     source_digest: str
@@ -42,6 +47,7 @@ class RepackPlan:
     metadata: dict[str, str]
     indices: npt.NDArray[np.int64]
     shard_bytes: int
+    model: str | None
 
     def facts(self) -> dict[str, Any]:
         """The plan in JSON's types; long lists by their digest."""
@@ -53,6 +59,7 @@ class RepackPlan:
             "sequences": len(self.indices),
             "sequences_sha256": hashlib.sha256(sequences).hexdigest(),
             "shard_bytes": self.shard_bytes,
+            "model": self.model,
         }
 
 
@@ -65,13 +72,15 @@ def make_plan(
     sequence_ids: Iterable[int] | None,
     shard_bytes: int,
     metadata: Mapping[str, str] | None,
-) -> RepackPlan:
-    """The plan of a call of `repack`; arguments as there.
+    model: CodecModel | str | os.PathLike[str] | None,
+) -> tuple[RepackPlan, _core.CodecModel | None]:
+    """The plan of a call of `repack`, and the model that was given to it; arguments as there.
 
     Raises:
         InvalidArgumentError: An argument is wrong.
         SequenceNotFoundError: The cache has none of an id.
-        MismatchError: `metadata` names another teacher.
+        MismatchError: `metadata` names another teacher, or `model` is for other records.
+        FormatError: `model` is no model.
     """
     changes: dict[str, Any] = {}
     if codec is not None:
@@ -85,13 +94,18 @@ def make_plan(
     if order is not None:
         choice("order", order, ORDERS)
         indices = indices[np.argsort(cache.sequence_ids[indices], kind="stable")]
-    return RepackPlan(
+    config = replace(cache.config, **changes)
+    given = model_for(config, model)
+    trains = config.codec == "compact" and given is None
+    plan = RepackPlan(
         source_digest=cache.digest,
-        config=replace(cache.config, **changes),
+        config=config,
         metadata=merged_metadata([(Path(cache.path), cache.manifest)], check_metadata(metadata)),
         indices=indices,
         shard_bytes=shard_bytes,
+        model="train" if trains else None if given is None else f"{given.digest:016x}",
     )
+    return plan, given
 
 
 def hold_to_plan(path: Path, plan: RepackPlan) -> None:

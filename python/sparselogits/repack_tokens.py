@@ -55,6 +55,27 @@ class RepackTokens:
         """Whether there are any; else only their fingerprints are known."""
         return self._given is not None or self._cache.config.store_tokens
 
+    def at(
+        self,
+        sequences: npt.NDArray[np.int64],
+        within: npt.NDArray[np.int64],
+        sparse: SparseLogits,
+    ) -> npt.NDArray[Any]:
+        """(n,) tokens of the positions `within` of `sequences`, of which `sparse` are the records.
+
+        REQUIRES: `are_at_hand`; `sequences` are in the order in which they are to be written.
+
+        Raises:
+            FingerprintMismatchError, InvalidArgumentError: As for `of`.
+        """
+        if self._given is None:
+            assert sparse.input_ids is not None
+            return sparse.input_ids
+        some, number = np.unique(sequences, return_inverse=True)
+        starts = np.concatenate([[0], np.cumsum(self._cache.sequence_lengths[some])])
+        tokens = checked_tokens(self._cache, self._given, some)
+        return tokens[starts[number] + within]
+
     def of(self, indices: npt.NDArray[np.int64], sparse: SparseLogits) -> npt.NDArray[np.int64]:
         """(T,) tokens of the sequences at `indices`, of which `sparse` are the records.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits import _core
 from sparselogits.append_batch import AppendBatch
 from sparselogits.directory import DirectoryLock
 from sparselogits.durable import make_directory
@@ -18,7 +20,9 @@ from sparselogits.manifest import Manifest
 from sparselogits.reader import Cache
 from sparselogits.repack_plan import RepackPlan
 from sparselogits.repack_tokens import RepackTokens
+from sparselogits.repack_training import train_for_plan
 from sparselogits.resume import open_for_writing
+from sparselogits.sequence_runs import memory_of, sequence_runs
 from sparselogits.shard_series import ShardSeries
 from sparselogits.shard_set import open_shards
 
@@ -26,9 +30,6 @@ Progress = Callable[[int, int], None]
 
 _BATCH_BYTES = 32 << 20
 _COMMIT_BYTES = 64 << 20
-# What they take in memory on their way: as read, as appended, and in the core.
-_BYTES_PER_POSITION = 32
-_BYTES_PER_ENTRY = 40
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,23 @@ class Written:
 
 
 def write_repacked(
-    cache: Cache, plan: RepackPlan, tokens: RepackTokens, directory: Path, progress: Progress | None
+    cache: Cache,
+    plan: RepackPlan,
+    tokens: RepackTokens,
+    model: _core.CodecModel | None,
+    directory: Path,
+    progress: Progress | None,
 ) -> Written:
     """Writes the cache of a plan, or what is missing of it.
 
     An error leaves what was written committed. REQUIRES: nobody else is at work there.
+
+    Args:
+        cache: The source.
+        plan, tokens: What to write.
+        model: What to code with, if the plan names one.
+        directory: The new cache.
+        progress: Called with the positions done and the positions to do.
 
     Raises:
         InvalidArgumentError: There are other sequences than the plan's first ones.
@@ -61,7 +74,13 @@ def write_repacked(
         resumed = _resumed(directory, state.manifest, cache, plan)
         entries = sum(row.entries for row in state.manifest.shards)
         series = ShardSeries(
-            directory, state.manifest, state.next_number, plan.shard_bytes, _COMMIT_BYTES
+            directory,
+            state.manifest,
+            state.next_number,
+            plan.shard_bytes,
+            _COMMIT_BYTES,
+            state.model if model is None else model,
+            functools.cache(lambda: train_for_plan(cache, plan, tokens)),
         )
         try:
             entries += _append_all(cache, plan, resumed, tokens, series, progress)
@@ -121,17 +140,11 @@ def _batches(cache: Cache, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArr
     """Runs of sequences that take about `_BATCH_BYTES`; at least one sequence each."""
     rows = cache.manifest.shards
     entries = np.array([row.entries / max(1, row.positions) for row in rows])
-    per_position = _BYTES_PER_POSITION + _BYTES_PER_ENTRY * np.repeat(
-        entries, [row.sequences for row in rows]
-    )
-    sizes = 1 + per_position[indices] * cache.sequence_lengths[indices]
-    ends = np.cumsum(sizes)
-    start = 0
-    while start < len(indices):
-        before = ends[start - 1] if start else 0.0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
+    per_position = np.repeat(entries, [row.sequences for row in rows])[indices]
+    for start, stop in sequence_runs(
+        memory_of(cache.sequence_lengths[indices], per_position), _BATCH_BYTES
+    ):
         yield indices[start:stop]
-        start = stop
 
 
 def _batch(cache: Cache, indices: npt.NDArray[np.int64], tokens: RepackTokens) -> AppendBatch:

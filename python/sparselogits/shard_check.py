@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits import _core
+from sparselogits.cache_models import CacheModels
 from sparselogits.config import CacheConfig
 from sparselogits.durable import file_sha256
 from sparselogits.errors import CorruptionError, SparseLogitsError
@@ -38,22 +39,28 @@ class ShardCheck:
     sequence_ids: npt.NDArray[np.uint64] = field(default_factory=lambda: _NO_IDS)
 
 
-def verify_shard(path: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
+def verify_shard(
+    path: str | os.PathLike[str],
+    models: list[_core.CodecModel],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Checks one finished shard against the format, whatever a manifest says of it.
 
     Args:
         path: The shard.
+        models: Among them the one that it needs, if any.
         progress: Called with the bytes done and the bytes in all.
 
     Returns:
-        `uuid`, `config`, `bytes`, `sequences`, `positions`, `entries`, `sequence_ids` and
-        `sections`: the bits of each part of the file, which add up to its size.
+        `uuid`, `config`, `bytes`, `sequences`, `positions`, `entries`, `sequence_ids`,
+        `model_digest` (0 for none) and `sections`: the bits of each part of the file, which add up
+        to its size.
 
     Raises:
         FormatError: The first fault.
         CacheIOError: The file cannot be read.
     """
-    found = _core.verify_shard(os.fspath(path), False, progress)
+    found = _core.verify_shard(os.fspath(path), models, False, progress)
     if found["faults"]:
         raise found["faults"][0]["error"]
     shard_metadata(os.fspath(path), found["metadata_json"])
@@ -64,6 +71,7 @@ def check_records(
     directory: Path,
     row: ShardRow,
     config: CacheConfig,
+    models: CacheModels,
     first_sequence: int,
     keep_going: bool,
     progress: Progress,
@@ -74,6 +82,7 @@ def check_records(
         directory: Of the cache.
         row: What the manifest says of the shard.
         config: Of the cache.
+        models: Of the cache. A fault of one concerns each shard that needs it.
         first_sequence: The index in the cache of the shard's first sequence.
         keep_going: Find every fault, not the first alone.
         progress: Called with the bytes done and the bytes in all.
@@ -81,9 +90,11 @@ def check_records(
     last_sequence = first_sequence + row.sequences
     try:
         path = str(shard_path(directory, row.file))
-        found = _core.verify_shard(path, keep_going, progress)
+        found = _core.verify_shard(path, models.loaded, keep_going, progress)
         progress(row.bytes, row.bytes)
         if found["faults"]:
+            for fault in found["faults"]:
+                fault["error"] = models.blamed(fault["error"], row.file) or fault["error"]
             faults = [_fault(fault, first_sequence, last_sequence) for fault in found["faults"]]
             return ShardCheck(faults)
         _compare_with_row(found, row, config, path)

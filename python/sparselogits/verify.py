@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits.cache_models import CacheModels
 from sparselogits.checks import boolean, integer
 from sparselogits.directory import list_directory, local_directory
 from sparselogits.errors import CorruptionError, FormatError, MismatchError, SparseLogitsError
@@ -32,8 +33,9 @@ class VerifyReport:
 
     Attributes:
         shards, sequences, positions, entries: What the manifest lists.
-        bytes: Of all files, the manifest included.
+        bytes: Of all files, the manifest and the models included.
         complete: Whether a writer closed the cache.
+        models: What the shards of a compact cache are coded with.
         unlisted: Names of shards in the directory that the manifest does not list: those of a
             writer at work, or of one that died (`sl.recover`).
         faults: In the order of the cache. Empty unless `keep_going`: the first one is raised.
@@ -45,6 +47,7 @@ class VerifyReport:
     entries: int
     bytes: int
     complete: bool
+    models: int = 0
     unlisted: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
 
@@ -119,12 +122,18 @@ def verify_cache(
         if on_fault is not None:
             on_fault(fault)
 
+    models = CacheModels.listed(directory, manifest)
+    blamed: set[str | None] = set()
     for check in _check_shards(
-        directory, manifest, keep_going, num_threads, _Meter(progress, 2 * size)
+        directory, manifest, models, keep_going, num_threads, _Meter(progress, 2 * size)
     ):
         for found in check.faults:
             take(*found)
+            blamed.add(found[1].path)
         ids.append(check.sequence_ids)
+    for file, error in models.faults.items():
+        if str(directory / file) not in blamed:  # no shard that can be read needs it
+            take(error, Fault.of(error))
     repeated = _repeated_id(directory, manifest, ids)
     if repeated is not None:
         take(*repeated)
@@ -133,8 +142,9 @@ def verify_cache(
         sequences=sum(row.sequences for row in manifest.shards),
         positions=sum(row.positions for row in manifest.shards),
         entries=sum(row.entries for row in manifest.shards),
-        bytes=manifest.num_bytes + size,
+        bytes=manifest.cache_bytes,
         complete=manifest.complete,
+        models=len(manifest.models),
         unlisted=_unlisted(directory, manifest),
         faults=tuple(faults),
     )
@@ -172,7 +182,12 @@ class _Meter:
 
 
 def _check_shards(
-    directory: Path, manifest: Manifest, keep_going: bool, num_threads: int, meter: _Meter
+    directory: Path,
+    manifest: Manifest,
+    models: CacheModels,
+    keep_going: bool,
+    num_threads: int,
+    meter: _Meter,
 ) -> Iterator[ShardCheck]:
     """The check of each shard, in order. A few are under way while one is waited for."""
     waiting: deque[tuple[Future[ShardCheck], Future[ShardCheck]]] = deque()
@@ -181,7 +196,13 @@ def _check_shards(
         try:
             for row in manifest.shards:
                 records = partial(
-                    check_records, directory, row, manifest.config, first_sequence, keep_going
+                    check_records,
+                    directory,
+                    row,
+                    manifest.config,
+                    models,
+                    first_sequence,
+                    keep_going,
                 )
                 digest = partial(check_digest, directory, row, first_sequence)
                 waiting.append(

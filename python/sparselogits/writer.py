@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sparselogits.append_batch import convert_batch, one_sequence_id
 from sparselogits.checks import boolean, integer
+from sparselogits.codec_model import CodecModel, model_for
 from sparselogits.config import CacheConfig
 from sparselogits.directory import DirectoryLock, local_directory
 from sparselogits.durable import make_directory
@@ -43,7 +44,10 @@ class CacheWriter:
         path: The cache's directory; created, with its parents, where missing.
         config: What is written. On resume it must equal that of the cache.
         metadata: Facts about the cache, str → str. On resume None keeps those of the cache.
-        model: For codecs that need a trained model; "packed" has none, so it must be None.
+        model: For the codec "compact": a `CodecModel`, or the path of one, which all shards use.
+            Default: on resume that of the cache; else the writer trains one on its first 250,000
+            positions, or on fewer where it closes before, and keeps it if it saves more than it
+            takes. "packed" has none.
         resume: Append to what an earlier writer, finished or crashed, left at `path`. With
             nothing there it starts a new cache.
         shard_bytes: A shard is finished when it has grown to this size, 1 to 2^34.
@@ -52,10 +56,10 @@ class CacheWriter:
     Raises:
         InvalidArgumentError: An argument is wrong, or the directory already holds a cache,
             finished or not, and `resume` is False.
-        MismatchError: `resume`, and the cache has another config or metadata. The error names
-            the field and both values.
+        MismatchError: `resume`, and the cache has another config or metadata; or `model` was
+            trained for other records. The error names the field and both values.
         CacheIOError: Another writer is at work there, or the system refused.
-        FormatError: `resume`, and what is there is damaged.
+        FormatError: `resume`, and what is there is damaged; or `model` is no model.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class CacheWriter:
         path: str | os.PathLike[str],
         config: CacheConfig,
         metadata: Mapping[str, str] | None = None,
-        model: None = None,
+        model: CodecModel | str | os.PathLike[str] | None = None,
         *,
         resume: bool = False,
         shard_bytes: int = 1 << 30,
@@ -78,8 +82,7 @@ class CacheWriter:
                 "value_kind must be 'weights' where proposal_temperature is not 1, got 'counts' "
                 f"with {config.proposal_temperature}: counts / rounds would estimate the proposal"
             )
-        if model is not None:
-            raise InvalidArgumentError(f"model must be None for codec {config.codec!r}")
+        given = model_for(config, model)
         self._config = config
         shard_bytes = integer("shard_bytes", shard_bytes, 1, _LARGEST_SHARD_BYTES)
         commit_bytes = integer("commit_bytes", commit_bytes, 1, _LARGEST_SHARD_BYTES)
@@ -100,7 +103,12 @@ class CacheWriter:
             self._ids = state.ids
             self._next_id = state.next_id
             self._shards = ShardSeries(
-                self._directory, state.manifest, state.next_number, shard_bytes, commit_bytes
+                self._directory,
+                state.manifest,
+                state.next_number,
+                shard_bytes,
+                commit_bytes,
+                state.model if given is None else given,
             )
         except BaseException:
             self._lock.release()

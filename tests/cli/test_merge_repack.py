@@ -38,6 +38,7 @@ def test_merge(command, cache: Path, other: Path, tmp_path: Path) -> None:
         "linked": 2,
         "copied": 0,
         "complete": True,
+        "models": 0,
     }
     assert sl.open(out).sequence_ids.tolist() == [100, 7, 2**64 - 1, 50]  # a shard's stay together
     assert sl.open(out).metadata == {"teacher": "none: made by hand", "host": "both"}
@@ -144,9 +145,10 @@ def test_repack_refusals_have_their_exit_codes(command, cache: Path, tmp_path: P
     assert command("repack", cache).code == 2
     assert command("repack", cache, out, "--order", "length").code == 2
     assert command("repack", cache, out, "--shard-bytes", "0").code == 2
-    outcome = command("repack", cache, out, "--codec", "compact")
+    assert command("repack", cache, out, "--codec", "zip").code == 2
+    outcome = command("repack", cache, out, "--model", tmp_path / "m.slm")
     assert outcome.code == 2
-    assert "reserved" in outcome.err
+    assert "model must be None for codec 'packed'" in outcome.err
     assert command("repack", cache, cache).code == 2
     assert command("repack", cache, out, "--only-ids", tmp_path / "nowhere").code == 3
     assert command("repack", tmp_path / "nowhere", out).code == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from caches import CONFIG, assert_holds, random_sequence, write
 
 import sparselogits as sl
+
+COMPACT = dataclasses.replace(CONFIG, codec="compact")
 
 # input_ids, offsets, token_ids, counts; rounds are 20, the vocabulary 1000.
 BAD_COUNTS: dict[str, tuple[tuple[Any, Any, Any, Any], str]] = {
@@ -127,7 +130,7 @@ def test_bad_weights(tmp_path: Path, weights: Any, message: str) -> None:
         *(("sampler", v) for v in ("", "x" * 17, "Top K", "é", None, 3)),
         *(("temperature", v) for v in (0, -1.0, np.nan, np.inf, 10**400, "1", True)),
         *(("proposal_temperature", v) for v in (0.0, -np.inf, None)),
-        *(("codec", v) for v in ("compact", "zip", None, 0)),
+        *(("codec", v) for v in ("zip", "Compact", None, 0)),
         *(("store_tokens", v) for v in (1, 0, None, "yes")),
         *(("tokenizer_fingerprint", v) for v in ("12", 12, "g" * 16, "0" * 17)),
         *(("value_kind", v) for v in ("probs", 1)),
@@ -159,7 +162,9 @@ def test_counts_of_a_proposal_are_refused(tmp_path: Path) -> None:
         ({"metadata": [("a", "b")]}, "metadata must map str to str"),
         ({"metadata": {"a": "\ud800"}}, "metadata is not valid Unicode"),
         ({"metadata": {"a": "x" * (1 << 20)}}, "metadata must be at most 1048576"),
-        ({"model": object()}, "model must be None"),
+        ({"model": object()}, "model must be None for codec 'packed'"),
+        ({"config": COMPACT, "model": object()}, "model must be a CodecModel or a path"),
+        ({"config": COMPACT, "model": b"a"}, "model must be a CodecModel or a path"),
         ({"shard_bytes": 0}, "shard_bytes"),
         ({"commit_bytes": 1.5}, "commit_bytes"),
         ({"resume": 1}, "resume"),

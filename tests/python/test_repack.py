@@ -253,7 +253,9 @@ def test_stored_tokens_without_their_fingerprint_are_refused(
 @pytest.mark.parametrize(
     "options, error, match",
     [
-        ({"codec": "compact"}, sl.InvalidArgumentError, "codec 'compact' is reserved"),
+        ({"model": "m.slm"}, sl.InvalidArgumentError, "model must be None for codec 'packed'"),
+        ({"codec": "compact", "model": 3}, sl.InvalidArgumentError, "model must be a CodecModel"),
+        ({"codec": "compact", "model": "nowhere.slm"}, sl.CacheIOError, "nowhere.slm"),
         ({"codec": "zip"}, sl.InvalidArgumentError, "codec must be one of"),
         ({"order": "length"}, sl.InvalidArgumentError, "order must be one of 'sequence_id'"),
         ({"store_tokens": 1}, sl.InvalidArgumentError, "store_tokens must be True or False"),

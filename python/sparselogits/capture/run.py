@@ -12,7 +12,8 @@ from sparselogits.capture.model_facts import context_length, resolve_vocab_size
 from sparselogits.capture.progress import ProgressCallback, ProgressMeter
 from sparselogits.capture.provenance import capture_metadata
 from sparselogits.capture.windows import Window, WindowSource, WindowStream
-from sparselogits.config import CacheConfig
+from sparselogits.codec_model import CodecModel
+from sparselogits.config import DEFAULT_CODEC, CacheConfig
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokenizer
 from sparselogits.reader import open as open_cache
@@ -46,6 +47,8 @@ def capture(
     targets_mask: WindowSource | None = None,
     vocab_size: int | None = None,
     weight_dtype: str = "float32",
+    codec: str = DEFAULT_CODEC,
+    codec_model: CodecModel | str | os.PathLike[str] | None = None,
     progress: bool | ProgressCallback = True,
     resume: bool = True,
     flush_seconds: float = 60.0,
@@ -84,6 +87,8 @@ def capture(
         vocab_size: Tokens that are real; default: len(tokenizer), else model.config.vocab_size.
             Head rows beyond it are cut before the softmax.
         weight_dtype: Dtype of stored importance weights.
+        codec: "packed" or "compact", see `CacheConfig`.
+        codec_model: For "compact": the `model` of `CacheWriter`; default: it trains one.
         progress: True shows progress on stderr where that is a terminal; a callable gets a
             `CaptureProgress` at most twice a second.
         resume: Go on with what an earlier run left at `path`, finished or not, if its config and
@@ -113,11 +118,12 @@ def capture(
         store_tokens=store_tokens,
         tokenizer_fingerprint=None if tokenizer is None else fingerprint_tokenizer(tokenizer),
         weight_dtype=weight_dtype,
+        codec=codec,
     )
     facts = capture_metadata(model, seed, targets_mask is not None, metadata)
     from sparselogits.capture.sinks import CacheSink
 
-    with CacheWriter(path, config, facts, resume=resume) as writer:
+    with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:
         capture_many(
             model,
             windows,

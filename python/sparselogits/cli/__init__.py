@@ -22,13 +22,14 @@ from sparselogits.cli import (
     recover,
     repack,
     stats,
+    train_model,
     verify,
 )
 from sparselogits.cli.failures import INTERRUPTED, OK, USAGE, exit_code, report_failure
 from sparselogits.cli.output import discard_stdout, print_json, print_report
 from sparselogits.errors import InvalidArgumentError
 
-_VERBS = (capture, inspect, dump, stats, verify, recover, merge, repack, demo)
+_VERBS = (capture, inspect, dump, stats, verify, recover, merge, repack, train_model, demo)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
     for verb in _VERBS:
         text = (verb.__doc__ or "").split("\n")[0]
-        name = verb.__name__.rsplit(".", 1)[-1]
+        name = verb.__name__.rsplit(".", 1)[-1].replace("_", "-")
         added = verbs.add_parser(
             name, parents=[shared], help=text, description=text, allow_abbrev=False
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from sparselogits.cli.failures import require
 from sparselogits.cli.metadata_option import add_metadata, parse_metadata
+from sparselogits.config import DEFAULT_CODEC
 from sparselogits.errors import CacheIOError, InvalidArgumentError
 
 
@@ -30,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     draws.add_argument("--seed", type=int, default=0)
     stored = parser.add_argument_group("what is stored")
     stored.add_argument("--no-store-tokens", action="store_true", help="leave the input ids out")
+    stored.add_argument("--codec", default=DEFAULT_CODEC, help="packed or compact")
+    stored.add_argument(
+        "--codec-model", metavar="FILE.slm", help="of compact (default: train one on the way)"
+    )
     stored.add_argument("--weight-dtype", default="float32", help="of importance weights")
     stored.add_argument("--targets-mask", metavar="MASK.npy", help="bool: positions to capture")
     stored.add_argument("--sequence-ids", metavar="IDS.npy", help="one id a window")
@@ -85,6 +90,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         targets_mask=args.targets_mask,
         vocab_size=args.vocab_size,
         weight_dtype=args.weight_dtype,
+        codec=args.codec,
+        codec_model=args.codec_model,
         progress=True,
         resume=args.resume,
         flush_seconds=args.flush_seconds,

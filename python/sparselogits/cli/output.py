@@ -103,7 +103,7 @@ def show_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(show_value(item) for item in value)
+        return ", ".join(show_value(item) for item in value) or "-"
     return harmless(str(value))
 
 

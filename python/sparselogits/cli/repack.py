@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cache", metavar="CACHE", help="a cache directory")
     parser.add_argument("out", metavar="OUT", help="the new cache directory")
     parser.add_argument("--codec", metavar="C", help="of OUT (default: that of CACHE)")
+    parser.add_argument(
+        "--model",
+        metavar="FILE.slm",
+        help="code compact with this one (default: train one on CACHE)",
+    )
     tokens = parser.add_mutually_exclusive_group()
     tokens.add_argument("--drop-tokens", action="store_true", help="do not store the tokens")
     tokens.add_argument(
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> Any:
             args.cache,
             args.out,
             codec=args.codec,
+            model=args.model,
             store_tokens=False if args.drop_tokens else True if args.add_tokens else None,
             input_ids=None if args.add_tokens is None else _tokens(args.add_tokens),
             order=args.order,

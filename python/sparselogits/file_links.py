@@ -1,4 +1,4 @@
-"""Finished shards in a second place: the same file where possible, else a copy."""
+"""Finished files of a cache in a second place: the same file where possible, else a copy."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _KERNEL_CHUNK = 1 << 30
 
 
 def link_or_copy(source: Path, target: Path, sha256: str) -> bool:
-    """Gives a finished shard a second name, or copies it; durable but for the directory entry.
+    """Gives a finished shard or a model a second name, or copies it; durable but for its name.
 
     Args:
-        source: The shard; not a symbolic link.
+        source: The file; not a symbolic link.
         target: The new name, which must be free.
-        sha256: Of the shard as its manifest states it. A copy is read again and compared.
+        sha256: Of the file as it must be. A copy is read again and compared.
 
     Returns:
         True where it is the same file, False where it is a copy.
 
     Raises:
         CacheIOError: The system refused.
-        CorruptionError: The copy has another digest: the shard is damaged, or the copy is.
+        CorruptionError: The copy has another digest: the file is damaged, or the copy is.
     """
     linked = True
     try:
@@ -41,7 +41,7 @@ def link_or_copy(source: Path, target: Path, sha256: str) -> bool:
         raise io_error(error, f"cannot link or copy {source} to", target) from error
     if not linked and (found := file_sha256(target)) != sha256:
         raise CorruptionError(
-            f"is {found} in a copy, but {sha256} in the manifest", str(source), None, "sha256"
+            f"is {found} in a copy, but must be {sha256}", str(source), None, "sha256"
         )
     return linked
 
