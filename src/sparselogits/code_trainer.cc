@@ -1,6 +1,7 @@
 #include "sparselogits/code_trainer.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <numeric>
 
@@ -13,8 +14,10 @@ namespace {
 using compact::Family;
 using compact::FamilyShape;
 
-// Of each family at most so many codes: as many as pay for themselves in cache misses and bytes.
-constexpr uint32_t kMaxCodes[compact::kNumFamilies] = {256, 32, 32, 32, 32, 16, 8, 8};
+// Of each family at most so many codes, none longer than so many bits: small tables are worth more
+// than the last hundredth of a bit, because a decoder's caches hold them.
+constexpr uint32_t kMaxCodes[compact::kNumFamilies] = {64, 16, 32, 16, 32, 16, 8, 8};
+constexpr int kLongestCode[compact::kNumFamilies] = {9, 9, 9, 9, 10, 9, 11, 11};
 
 struct FamilyCounts {
   FamilyShape shape;
@@ -48,8 +51,9 @@ class CountingSink final : public SymbolSink {
 
 // Every symbol can be coded, however rare: all counts are multiplied, and none is left at 0. Gaps and
 // buckets are limited by the classes, numbers by the rounds, so no code is wasted on the impossible.
-CodeFamily FamilyFrom(const FamilyCounts& counted, uint32_t max_codes) {
+CodeFamily FamilyFrom(const FamilyCounts& counted, uint32_t max_codes, int longest) {
   const auto [num_contexts, num_symbols, width] = counted.shape;
+  assert(longest <= width && num_symbols <= 1u << longest);
   CodeFamily family;
   family.map = ShareCodes(counted.counts, num_symbols, max_codes);
   const uint32_t num_codes = *std::max_element(family.map.begin(), family.map.end()) + 1u;
@@ -59,7 +63,7 @@ CodeFamily FamilyFrom(const FamilyCounts& counted, uint32_t max_codes) {
       if (family.map[context] == code)
         for (uint32_t s = 0; s < num_symbols; ++s)
           sum[s] += 32 * counted.counts[size_t{context} * num_symbols + s];
-    family.lengths.push_back(CodeLengths(sum, width));
+    family.lengths.push_back(CodeLengths(sum, longest));
   }
   return family;
 }
@@ -151,7 +155,7 @@ void TrainCodes(const std::vector<BlockView>& learnt, const std::vector<BlockVie
       encoder.Describe(block, content->format.store_tokens, &sink);
     for (size_t f = 0; f < compact::kNumFamilies; ++f)
       if (sink.family(f).shape.is_used())
-        content->families[f] = FamilyFrom(sink.family(f), kMaxCodes[f]);
+        content->families[f] = FamilyFrom(sink.family(f), kMaxCodes[f], kLongestCode[f]);
   }
 }
 

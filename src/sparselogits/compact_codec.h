@@ -7,6 +7,10 @@
 namespace sparselogits {
 
 class CompactEncoder;
+namespace compact {
+class Block;
+enum class Fault : uint8_t;
+}  // namespace compact
 
 class CompactCodec final : public BlockCodec {
  public:
@@ -21,6 +25,8 @@ class CompactCodec final : public BlockCodec {
                BlockSections* sections) const override;
 
  private:
+  static Status FaultAt(const compact::Block& block, compact::Fault fault, uint64_t bit);
+
   RecordFormat format_;
   ModelPtr model_;
   mutable std::unique_ptr<CompactEncoder> encoder_;  // made by the first Encode

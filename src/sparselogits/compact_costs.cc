@@ -6,85 +6,64 @@
 namespace sparselogits {
 namespace {
 
-constexpr uint16_t kNotListed = 0xFFFF;
-constexpr uint32_t kNotGlobal = 0xFFFFFFFFu;
-
-std::vector<uint32_t> StartsOf(const std::vector<uint8_t>& bits) {
-  std::vector<uint32_t> starts = {0};
-  for (const uint8_t b : bits) starts.push_back(starts.back() + (1u << b));
-  return starts;
-}
-
 // -log2 of the mass of each bucket, from the hazards.
-std::vector<uint32_t> BucketCosts(const std::vector<uint8_t>& hazards) {
-  std::vector<uint32_t> costs;
+std::vector<double> BucketCosts(const std::vector<uint8_t>& hazards) {
+  std::vector<double> costs;
   double left = 0;  // log2 of the mass from the bucket on
   for (const uint8_t hazard : hazards) {
-    const double share = std::exp2(-0.25 * hazard);
-    costs.push_back(static_cast<uint32_t>(
-        std::lround(std::clamp((0.25 * hazard - left) * CompactCosts::kUnitsPerBit, 0.0, 1e6))));
-    left += std::log2(std::max(1 - share, 1e-6));
+    costs.push_back(0.25 * hazard - left);
+    left += std::log2(std::max(1 - std::exp2(-0.25 * hazard), 1e-6));
   }
   return costs;
 }
 
 }  // namespace
 
+CompactCosts::Zone::Zone(const std::vector<uint8_t>& bits, uint32_t first_bucket, size_t num_ids)
+    : first_bucket_(first_bucket), starts_{0}, bits_(bits) {
+  for (const uint8_t b : bits) starts_.push_back(starts_.back() + (1u << b));
+  uint8_t i = 0;
+  for (uint32_t rank = 0; rank < num_ids; rank += kStep) {
+    while (rank >= starts_[i + size_t{1}]) ++i;
+    near_.push_back(i);
+  }
+}
+
 CompactCosts::CompactCosts(const ModelContent& content)
-    : num_classes_(content.num_classes()),
-      stride_((content.num_classes() + 31) / 32 * 32),
+    : stride_((content.num_classes() + 31) / 32 * 32),
       id_bits_(packed::TokenBits(content.format.vocab_size)),
-      row_of_(content.format.vocab_size, 0) {
-  uint32_t rows = 1;
-  global_rank_of_row_.push_back(kNotGlobal);
+      row_of_(content.format.vocab_size, 0),
+      global_ranks_{kNotGlobal} {
+  std::vector<uint32_t> ids = {0};  // of each row; the first row's is not in any list
   const auto add_row = [&](uint32_t id, uint32_t global_rank) {
     if (row_of_[id] != 0) return;
-    row_of_[id] = rows++;
-    global_rank_of_row_.push_back(global_rank);
+    row_of_[id] = static_cast<uint32_t>(ids.size());
+    ids.push_back(id);
+    global_ranks_.push_back(global_rank);
   };
   for (uint32_t r = 0; r < content.global_ids.size(); ++r) add_row(content.global_ids[r], r);
   for (const auto& c : content.classes)
     for (const uint32_t id : c.ids) add_row(id, kNotGlobal);
 
-  own_ranks_.assign(rows * stride_, kNotListed);
-  for (uint32_t i = 0; i < num_classes_; ++i) {
+  own_ranks_.assign(ids.size() * stride_, kNotListed);
+  costs_.assign(ids.size() * stride_, 255);
+  for (uint32_t i = 0; i < content.num_classes(); ++i) {
     const auto& c = content.classes[i];
     const auto listed = static_cast<uint32_t>(std::min<size_t>(c.ids.size(), kNotListed));
     for (uint32_t r = 0; r < listed; ++r)
       own_ranks_[row_of_[c.ids[r]] * stride_ + i] = static_cast<uint16_t>(r);
     const auto own = static_cast<uint32_t>(c.own_bits.size());
-    own_.push_back({StartsOf(c.own_bits), c.own_bits, 0});
-    global_.push_back({StartsOf(c.global_bits), c.global_bits, own});
-    bucket_costs_.push_back(BucketCosts(c.hazards));
+    zones_.emplace_back(c.own_bits, 0, c.ids.size());
+    zones_.emplace_back(c.global_bits, own, content.global_ids.size());
+    raw_buckets_.push_back(c.num_buckets() - 1);
+
+    const std::vector<double> bucket_costs = BucketCosts(c.hazards);
+    for (size_t row = 0; row < ids.size(); ++row) {
+      const Place place = row == 0 ? Place{raw_buckets_[i], 0, id_bits_} : Find(i, ids[row]);
+      const double cost = (bucket_costs[place.bucket] + place.bits) * kUnitsPerBit;
+      costs_[row * stride_ + i] = static_cast<uint8_t>(std::lround(std::clamp(cost, 0.0, 255.0)));
+    }
   }
-
-  costs_.assign(rows * stride_, 255);
-  std::vector<uint32_t> one_of_row(rows, 0);
-  for (uint32_t id = 0; id < row_of_.size(); ++id) one_of_row[row_of_[id]] = id;
-  for (uint32_t row = 0; row < rows; ++row)
-    for (uint32_t i = 0; i < num_classes_; ++i)
-      costs_[row * stride_ + i] = static_cast<uint8_t>(std::min<uint32_t>(
-          255, row == 0 ? bucket_costs_[i].back() + static_cast<uint32_t>(id_bits_ * kUnitsPerBit)
-                        : Find(i, one_of_row[row]).cost));
-}
-
-CompactCosts::Place CompactCosts::PlaceIn(const Zone& zone, uint32_t c, uint32_t rank) const {
-  const auto after = std::upper_bound(zone.starts.begin(), zone.starts.end(), rank);
-  const auto i = static_cast<uint32_t>(after - zone.starts.begin()) - 1;
-  const uint32_t bucket = zone.first_bucket + i;
-  return {bucket, rank - zone.starts[i], zone.bits[i],
-          bucket_costs_[c][bucket] + static_cast<uint32_t>(zone.bits[i] * kUnitsPerBit)};
-}
-
-CompactCosts::Place CompactCosts::Find(uint32_t c, uint32_t id) const {
-  const uint32_t row = row_of_[id];
-  const uint16_t own = row == 0 ? kNotListed : own_ranks_[row * stride_ + c];
-  if (own != kNotListed) return PlaceIn(own_[c], c, own);
-  if (row != 0 && global_rank_of_row_[row] != kNotGlobal)
-    return PlaceIn(global_[c], c, global_rank_of_row_[row]);
-  const auto raw = static_cast<uint32_t>(bucket_costs_[c].size()) - 1;
-  return {raw, id, id_bits_,
-          bucket_costs_[c][raw] + static_cast<uint32_t>(id_bits_ * kUnitsPerBit)};
 }
 
 }  // namespace sparselogits

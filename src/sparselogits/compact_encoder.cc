@@ -2,41 +2,72 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_map>
 
+#include "sparselogits/bit_writer.h"
+#include "sparselogits/compact_bit_sink.h"
 #include "sparselogits/compact_layout.h"
+#include "sparselogits/dispatch.h"
 
 namespace sparselogits {
 
 using compact::Family;
 
 namespace {
+
 constexpr uint32_t kUnits = CompactCosts::kUnitsPerBit;
+constexpr uint16_t kNoCode = 0x3FFF;  // the cost of a class without one
+
+// The class whose costs sum up to least. `rows` are those of the position's ids.
+SPARSELOGITS_FASTEST_INSTRUCTIONS uint32_t CheapestClass(const CompactCosts& costs,
+                                                         const uint16_t* prior, const uint32_t* ids,
+                                                         uint32_t num_ids, uint32_t num_classes,
+                                                         uint32_t* sums) {
+  constexpr size_t kLanes = 32;     // the stride is a multiple
+  constexpr uint32_t kBatch = 200;  // costs that add up in 16 bits
+  for (size_t at = 0; at < costs.stride(); at += kLanes) {
+    uint32_t wide[kLanes];
+    for (size_t c = 0; c < kLanes; ++c) wide[c] = prior[at + c];
+    for (uint32_t from = 0; from < num_ids; from += kBatch) {
+      uint16_t sum[kLanes] = {};
+      const uint32_t to = std::min(num_ids, from + kBatch);
+      for (uint32_t i = from; i < to; ++i) {
+        const uint8_t* const row = costs.of_id(ids[i]) + at;
+        for (size_t c = 0; c < kLanes; ++c) sum[c] = static_cast<uint16_t>(sum[c] + row[c]);
+      }
+      for (size_t c = 0; c < kLanes; ++c) wide[c] += sum[c];
+    }
+    std::copy(wide, wide + kLanes, sums + at);
+  }
+  return static_cast<uint32_t>(std::min_element(sums, sums + num_classes) - sums);
 }
 
-// Bits of the records; remembers whether every symbol had a code.
-class CompactEncoder::BitSink {
+template <typename Sink>
+void PutValue(Family family, uint32_t context, uint32_t value, Sink* sink) {
+  const ValueSymbol split = SplitValue(value);
+  sink->PutSymbol(family, context, split.symbol);
+  if (split.extra_bits > 0) sink->PutBits(split.extra, split.extra_bits);
+}
+
+}  // namespace
+
+// The bits of the symbols; remembers whether each had a code.
+class CompactEncoder::CodedSink {
  public:
-  BitSink(const CompactEncoder& encoder, Bytes* out) : encoder_(encoder), writer_(out) {}
+  explicit CodedSink(const CompactEncoder& encoder) : encoder_(encoder) {}
 
   void PutSymbol(Family family, uint32_t context, uint32_t symbol) {
     const Codes& codes = encoder_.codes_[static_cast<size_t>(family)];
-    const Code code = codes.codes[codes.first[context] * codes.num_symbols + symbol];
+    const Code code = codes.codes[codes.first[context] + symbol];
     has_all_ &= code.length > 0;
-    PutBits(code.bits, code.length);
+    bits_.Put(code.bits, code.length);
   }
-  void PutBits(uint64_t value, int width) {
-    writer_.Put(value, width);
-    bits_ += static_cast<uint64_t>(width);
-  }
-  uint64_t bits() const { return bits_; }
+  void PutBits(uint64_t value, int width) { bits_.Put(value, width); }
+  compact::BitSink* bits() { return &bits_; }
   bool has_all() const { return has_all_; }
-  void Align() { writer_.Align(); }
 
  private:
   const CompactEncoder& encoder_;
-  BitWriter writer_;
-  uint64_t bits_ = 0;
+  compact::BitSink bits_;
   bool has_all_ = true;
 };
 
@@ -44,56 +75,63 @@ CompactEncoder::CompactEncoder(const ModelContent& content) : content_(content),
   for (size_t f = 0; f < compact::kNumFamilies; ++f) {
     const CodeFamily& family = content.families[f];
     Codes& codes = codes_[f];
-    codes.num_symbols =
-        ShapeOf(static_cast<Family>(f), content.format, content.num_classes()).num_symbols;
-    for (const uint8_t code : family.map) codes.first.push_back(code);
     for (const auto& lengths : family.lengths) {
       const std::vector<uint16_t> bits = CanonicalCodes(lengths);
       for (size_t s = 0; s < lengths.size(); ++s) codes.codes.push_back({bits[s], lengths[s]});
     }
+    for (const uint8_t code : family.map)
+      codes.first.push_back(code * static_cast<uint32_t>(family.lengths[0].size()));
   }
+  // An entry is a symbol of each family and the bits behind them, at most.
+  bits_per_entry_ = compact::kNumFamilies * (compact::kMaxIdBits + kMaxCodeLength);
+
   const uint32_t k = content.num_classes();
   const Codes& codes = codes_[static_cast<size_t>(Family::kClass)];
   const auto even = static_cast<uint16_t>(std::lround(std::log2(k) * kUnits));
-  class_costs_.assign((k + size_t{1}) * costs_.stride(), 0x3FFF);
+  class_costs_.assign((k + size_t{1}) * costs_.stride(), kNoCode);
   for (uint32_t before = 0; before <= k; ++before)
     for (uint32_t c = 0; c < k; ++c) {
-      uint16_t cost = k == 1 ? uint16_t{0} : even;
-      if (!codes.codes.empty()) {
-        const Code code = codes.codes[codes.first[before] * codes.num_symbols + c];
-        cost = code.length == 0 ? uint16_t{0x3FFF} : static_cast<uint16_t>(code.length * kUnits);
-      }
-      class_costs_[before * costs_.stride() + c] = cost;
+      uint16_t& cost = class_costs_[before * costs_.stride() + c];
+      const uint32_t length = codes.codes.empty() ? 0 : codes.codes[codes.first[before] + c].length;
+      if (codes.codes.empty())
+        cost = even;
+      else if (length > 0)
+        cost = static_cast<uint16_t>(length * kUnits);
     }
 }
 
 // Greedily, position by position: what the ids cost in a class, and the class itself.
 void CompactEncoder::ChooseClasses(const BlockView& block) {
   const uint32_t k = content_.num_classes();
-  const size_t stride = costs_.stride();
   classes_.assign(block.num_positions(), 0);
   if (k == 1) return;
-  sums_.resize(stride);
-  std::vector<uint32_t>& sums = sums_;
-  size_t entry = 0;
+  std::vector<uint32_t> sums(costs_.stride());
+  const uint32_t* ids = block.token_ids.data();
   for (size_t position = 0; position < block.num_positions(); ++position) {
     const uint32_t before = position % compact::kStretch == 0 ? k : classes_[position - 1];
-    const uint16_t* const prior = &class_costs_[before * stride];
-    for (size_t c = 0; c < stride; ++c) sums[c] = prior[c];
-    for (uint32_t i = 0; i < block.entries[position]; ++i) {
-      const uint8_t* const row = costs_.of_id(block.token_ids[entry++]);
-      for (size_t c = 0; c < stride; ++c) sums[c] += row[c];
-    }
-    classes_[position] =
-        static_cast<uint32_t>(std::min_element(sums.begin(), sums.begin() + k) - sums.begin());
+    classes_[position] = CheapestClass(costs_, &class_costs_[before * costs_.stride()], ids,
+                                       block.entries[position], k, sums.data());
+    ids += block.entries[position];
   }
 }
 
-template <typename Sink>
-void CompactEncoder::PutValue(Family family, uint32_t context, uint32_t value, Sink* sink) {
-  const ValueSymbol split = SplitValue(value);
-  sink->PutSymbol(family, context, split.symbol);
-  if (split.extra_bits > 0) sink->PutBits(split.extra, split.extra_bits);
+// The items of a position, in the order of their places.
+void CompactEncoder::PlaceItems(const BlockView& block, size_t position, size_t entry) {
+  const uint32_t c = classes_[position];
+  const uint32_t k = block.entries[position];
+  const bool counts = !block.counts.empty();
+  unsorted_.resize(k);
+  keys_.resize(k);
+  for (uint32_t i = 0; i < k; ++i) {
+    const uint32_t id = block.token_ids[entry + i];
+    const uint32_t value = counts ? block.counts[entry + i] : block.weight_bits[entry + i];
+    const CompactCosts::Place place = costs_.Find(c, id);
+    unsorted_[i] = {id, value, place};
+    keys_[i] = uint64_t{place.bucket} << 48 | uint64_t{place.entry} << 16 | i;
+  }
+  std::sort(keys_.begin(), keys_.end());
+  items_.resize(k);
+  for (uint32_t i = 0; i < k; ++i) items_[i] = unsorted_[keys_[i] & 0xFFFF];
 }
 
 // What the counts exceed 1 by, two together, as long as rounds are left; the last one follows.
@@ -121,6 +159,22 @@ void CompactEncoder::PutCounts(Sink* sink) {
     PutValue(Family::kCount, compact::CountContext(excess, left), items_[k - 2].value - 1, sink);
 }
 
+template <typename Sink>
+void CompactEncoder::PutIds(uint32_t c, Sink* sink) {
+  const auto k = static_cast<uint32_t>(items_.size());
+  const uint8_t* const hazards = content_.classes[c].hazards.data();
+  uint32_t next = 0;
+  bool is_wide = false;
+  for (uint32_t i = 0; i < k; ++i) {
+    const CompactCosts::Place& place = items_[i].place;
+    const uint32_t sum = compact::QuarterLog2(k - i) + compact::kMaxHazard - hazards[next];
+    PutValue(Family::kGap, compact::GapContext(sum, is_wide), place.bucket - next, sink);
+    sink->PutBits(place.entry, place.bits);
+    is_wide = place.bits > 0;
+    next = place.bucket + (is_wide ? 0 : 1);
+  }
+}
+
 // The next input token: its rank among the entries by value, or where the model has it.
 template <typename Sink>
 void CompactEncoder::PutToken(uint32_t token, uint32_t c, Sink* sink) {
@@ -132,55 +186,33 @@ void CompactEncoder::PutToken(uint32_t token, uint32_t c, Sink* sink) {
     for (auto item = items_.begin(); item != items_.end(); ++item) {
       largest = std::max(largest, item->value);
       if (own != items_.end())
-        rank += item->value > own->value || (item->value == own->value && item < own);
+        rank += item->value > own->value || (item->value == own->value && item <= own);
     }
     const uint32_t context = format.value_kind == ValueKind::kCounts
                                  ? compact::TokenRankContext(largest, format.rounds)
                                  : 0;
-    // Where the vocabulary or the rounds leave one entry and one symbol only, there is no code.
-    PutValue(Family::kTokenRank, context, own == items_.end() ? 0 : rank + 1, sink);
-    if (own != items_.end()) return;
+    PutValue(Family::kTokenRank, context, rank, sink);
+    if (rank > 0) return;
   }
   const CompactCosts::Place place = costs_.Find(c, token);
   sink->PutSymbol(Family::kTokenBucket, c, place.bucket);
-  sink->PutBits(place.offset, place.bits);
+  sink->PutBits(place.entry, place.bits);
 }
 
 template <typename Sink>
-void CompactEncoder::PutPosition(const BlockView& block, size_t position, size_t entry,
-                                 bool put_token, uint32_t previous_class, Sink* sink) {
+void CompactEncoder::PutPosition(const BlockView& block, bool store_tokens, size_t position,
+                                 size_t entry, Sink* sink) {
   const RecordFormat& format = content_.format;
-  const bool counts = format.value_kind == ValueKind::kCounts;
   const uint32_t c = classes_[position];
-  const uint32_t k = block.entries[position];
-  if (content_.num_classes() > 1) sink->PutSymbol(Family::kClass, previous_class, c);
-  PutValue(Family::kEntryNumber, c, k, sink);
-
-  items_.resize(k);
-  for (uint32_t i = 0; i < k; ++i) {
-    items_[i].id = block.token_ids[entry + i];
-    items_[i].value = counts ? block.counts[entry + i] : block.weight_bits[entry + i];
-    items_[i].place = costs_.Find(c, items_[i].id);
-  }
-  std::sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) {
-    return a.place.bucket != b.place.bucket ? a.place.bucket < b.place.bucket
-                                            : a.place.offset < b.place.offset;
-  });
-
-  if (counts) PutCounts(sink);
-  const ModelContent::Class& model = content_.classes[c];
-  uint32_t next = 0;
-  bool is_wide = false;
-  for (uint32_t i = 0; i < k; ++i) {
-    const CompactCosts::Place& place = items_[i].place;
-    PutValue(Family::kGap, compact::GapContext(compact::QuarterLog2(k - i) + compact::kMaxHazard - model.hazards[next],
-                                 is_wide),
-             place.bucket - next, sink);
-    sink->PutBits(place.offset, place.bits);
-    is_wide = place.bits > 0;
-    next = place.bucket + (is_wide ? 0 : 1);
-  }
-  if (!counts) {
+  const uint32_t before =
+      position % compact::kStretch == 0 ? content_.num_classes() : classes_[position - 1];
+  PlaceItems(block, position, entry);
+  if (content_.num_classes() > 1) sink->PutSymbol(Family::kClass, before, c);
+  PutValue(Family::kEntryNumber, c, block.entries[position], sink);
+  const bool has_counts = format.value_kind == ValueKind::kCounts;
+  if (has_counts && !items_.empty()) PutCounts(sink);
+  PutIds(c, sink);
+  if (!has_counts) {
     const int raw_bits = compact::RawWeightBits(format.weight_dtype);
     for (const Item& item : items_) {
       sink->PutSymbol(Family::kWeight, compact::WeightContext(item.place.bucket),
@@ -188,40 +220,34 @@ void CompactEncoder::PutPosition(const BlockView& block, size_t position, size_t
       sink->PutBits(item.value & ((1u << raw_bits) - 1), raw_bits);
     }
   }
-  if (put_token) PutToken(block.tokens[position + 1], c, sink);
+  if (store_tokens && position + 1 < block.num_positions())
+    PutToken(block.tokens[position + 1], c, sink);
 }
 
 void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolSink* sink) {
   ChooseClasses(block);
   size_t entry = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
-    const uint32_t before =
-        position % compact::kStretch == 0 ? content_.num_classes() : classes_[position - 1];
-    PutPosition(block, position, entry, store_tokens && position + 1 < block.num_positions(),
-                before, sink);
+    PutPosition(block, store_tokens, position, entry, sink);
     entry += block.entries[position];
   }
 }
 
 bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
   ChooseClasses(block);
-  const size_t n = block.num_positions();
-  Bytes records;
-  BitSink sink(*this, &records);
+  CodedSink sink(*this);
   std::vector<uint64_t> starts;  // of each stretch but the first, in bits
   size_t entry = 0;
-  for (size_t position = 0; position < n; ++position) {
-    const bool is_first = position % compact::kStretch == 0;
-    if (is_first && position > 0) starts.push_back(sink.bits());
-    PutPosition(block, position, entry, store_tokens && position + 1 < n,
-                is_first ? content_.num_classes() : classes_[position - 1], &sink);
+  for (size_t position = 0; position < block.num_positions(); ++position) {
+    if (position % compact::kStretch == 0 && position > 0) starts.push_back(sink.bits()->bits());
+    sink.bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
+    PutPosition(block, store_tokens, position, entry, &sink);
     entry += block.entries[position];
   }
-  sink.Align();
   if (!sink.has_all()) return false;
 
   // Starts as what they differ from even steps by, all raised above zero.
-  const uint64_t step = sink.bits() / compact::NumStretches(static_cast<uint32_t>(n));
+  const uint64_t step = sink.bits()->bits() / (starts.size() + 1);
   int64_t lowest = 0, highest = 0;
   for (size_t i = 0; i < starts.size(); ++i) {
     const int64_t off = static_cast<int64_t>(starts[i]) - static_cast<int64_t>((i + 1) * step);
@@ -229,17 +255,17 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
     highest = std::max(highest, off);
   }
   const auto width = static_cast<int>(std::bit_width(static_cast<uint64_t>(highest - lowest)));
-  if (width > 32) return false;
+  if (width > compact::kMaxStartBits) return false;
   out->push_back(static_cast<uint8_t>(width));
   out->resize(out->size() + 3, 0);
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(step));
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(-lowest));
   BitWriter writer(out);
-  const int id_bits = packed::TokenBits(content_.format.vocab_size);
-  if (store_tokens) writer.Put(block.tokens[0], id_bits);
+  if (store_tokens) writer.Put(block.tokens[0], packed::TokenBits(content_.format.vocab_size));
   for (size_t i = 0; i < starts.size(); ++i)
     writer.Put(starts[i] - (i + 1) * step - static_cast<uint64_t>(lowest), width);
   writer.Align();
+  const ByteSpan records = sink.bits()->Finish();
   out->insert(out->end(), records.begin(), records.end());
   return true;
 }

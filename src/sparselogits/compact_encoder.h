@@ -2,10 +2,8 @@
 // every symbol to a sink - bits, or the counts of a trainer.
 #pragma once
 
-#include <span>
 #include <vector>
 
-#include "sparselogits/bit_writer.h"
 #include "sparselogits/compact_costs.h"
 
 namespace sparselogits {
@@ -21,14 +19,13 @@ class SymbolSink {
 class CompactEncoder {
  public:
   // The content's codes are used only by Encode, and to weigh classes where they are there.
+  // REQUIRES: the content outlives the encoder.
   explicit CompactEncoder(const ModelContent& content);
 
   // Appends the content of a block. False, with nothing appended, where a symbol has no code.
   bool Encode(const BlockView& block, bool store_tokens, Bytes* out);
   // The same symbols for a sink.
   void Describe(const BlockView& block, bool store_tokens, SymbolSink* sink);
-  // The class of each position, as chosen last.
-  const std::vector<uint32_t>& classes() const { return classes_; }
 
  private:
   struct Code {
@@ -36,25 +33,25 @@ class CompactEncoder {
     uint8_t length;  // 0: none
   };
   struct Codes {
-    std::vector<uint16_t> first;  // of each context, in units of num_symbols
+    std::vector<uint32_t> first;  // where the code of each context starts
     std::vector<Code> codes;
-    uint32_t num_symbols = 0;
   };
   struct Item {
     uint32_t id;
     uint32_t value;  // count, or the weight's bits
     CompactCosts::Place place;
   };
-  class BitSink;
+  class CodedSink;
 
   void ChooseClasses(const BlockView& block);
   template <typename Sink>
-  void PutPosition(const BlockView& block, size_t position, size_t entry, bool put_token,
-                   uint32_t previous_class, Sink* sink);
-  template <typename Sink>
-  void PutValue(compact::Family family, uint32_t context, uint32_t value, Sink* sink);
+  void PutPosition(const BlockView& block, bool store_tokens, size_t position, size_t entry,
+                   Sink* sink);
+  void PlaceItems(const BlockView& block, size_t position, size_t entry);
   template <typename Sink>
   void PutCounts(Sink* sink);
+  template <typename Sink>
+  void PutIds(uint32_t c, Sink* sink);
   template <typename Sink>
   void PutToken(uint32_t token, uint32_t c, Sink* sink);
 
@@ -62,11 +59,12 @@ class CompactEncoder {
   CompactCosts costs_;
   std::vector<uint16_t> class_costs_;  // (num_classes + 1, stride): of a class after another
   Codes codes_[compact::kNumFamilies];
+  uint64_t bits_per_entry_;  // at most
 
   // Of the block at work.
   std::vector<uint32_t> classes_;
-  std::vector<Item> items_;
-  std::vector<uint32_t> sums_;
+  std::vector<Item> unsorted_, items_;
+  std::vector<uint64_t> keys_;
 };
 
 }  // namespace sparselogits

@@ -15,6 +15,7 @@ namespace sparselogits::compact {
 
 inline constexpr uint32_t kStretch = 16;  // positions between two entry points
 inline constexpr size_t kBlockHeaderLength = 12;
+inline constexpr int kMaxStartBits = 32;
 inline constexpr uint32_t kMaxBuckets = 256;  // of a class
 inline constexpr uint32_t kMaxClasses = 256;
 inline constexpr uint32_t kMaxTables = 256;  // of a family
@@ -102,9 +103,5 @@ inline constexpr uint32_t WeightContext(uint32_t bucket) { return bucket / 32; }
 
 // A weight's 8 bits behind its sign are coded; the others are stored as they are.
 inline int RawWeightBits(WeightDtype dtype) { return WeightBits(dtype) - 9; }
-
-inline uint32_t NumStretches(uint32_t num_positions) {
-  return (num_positions + kStretch - 1) / kStretch;
-}
 
 }  // namespace sparselogits::compact

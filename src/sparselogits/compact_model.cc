@@ -19,6 +19,9 @@ Status CompactModel::Parse(ByteSpan bytes, ModelPtr* out) {
   return Status::Ok();
 }
 
+// What kNoId becomes in 16 bits; no id below it is lost there.
+constexpr uint32_t kNarrowNoId = 0xFFFF;
+
 void CompactModel::DeriveBuckets() {
   const std::vector<uint32_t>& global = content_.global_ids;
   const auto entries_of = [](const std::vector<uint8_t>& bits) {
@@ -68,12 +71,18 @@ void CompactModel::DeriveBuckets() {
     first_contexts_.push_back(context(0, false));
     of_class += compact::kMaxBuckets;
   }
+  if (content_.format.vocab_size < kNarrowNoId) {
+    for (const uint32_t id : ids_) narrow_ids_.push_back(static_cast<uint16_t>(id));
+    ids_ = {};
+  }
 }
 
 void CompactModel::DeriveCodes() {
   for (size_t f = 0; f < compact::kNumFamilies; ++f) {
-    const auto family = static_cast<compact::Family>(f);
-    tables_.emplace_back(compact::ShapeOf(family, content_.format, num_classes()).width);
+    int width = 1;  // of the longest code that there is: small tables stay in the processor's caches
+    for (const auto& lengths : content_.families[f].lengths)
+      width = std::max<int>(width, *std::max_element(lengths.begin(), lengths.end()));
+    tables_.emplace_back(width);
     for (const auto& lengths : content_.families[f].lengths) tables_.back().Add(lengths);
   }
   const auto start_of = [this](compact::Family f, uint32_t context) {

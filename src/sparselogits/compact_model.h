@@ -51,7 +51,7 @@ Status ParseModel(ByteSpan bytes, ModelContent* content);
 
 class CompactModel {
  public:
-  // The base of the bucket whose entries are ids themselves, not places in ids().
+  // The base of the bucket whose entries are ids themselves, not places of the lists.
   static constexpr uint32_t kRawBase = 1u << 31;
   // Stands for no id where a bucket is larger than what is left of its list.
   static constexpr uint32_t kNoId = 0xFFFFFFFFu;
@@ -73,7 +73,9 @@ class CompactModel {
   uint64_t digest() const { return digest_; }
 
   // For decoding, derived from the content.
-  const uint32_t* ids() const { return ids_.data(); }
+  uint32_t id_at(uint32_t place) const {
+    return narrow_ids_.empty() ? ids_[place] : narrow_ids_[place];
+  }
   const Bucket* buckets(uint32_t c) const { return &buckets_[size_t{c} * compact::kMaxBuckets]; }
   uint32_t num_buckets(uint32_t c) const { return num_buckets_[c]; }
   // The context of a record's first gap.
@@ -106,6 +108,7 @@ class CompactModel {
   Bytes bytes_;
   uint64_t digest_ = 0;
   std::vector<uint32_t> ids_;
+  std::vector<uint16_t> narrow_ids_;  // instead of ids_ where they fit: half the cache misses
   std::vector<Bucket> buckets_;
   std::vector<uint32_t> num_buckets_;
   std::vector<uint16_t> first_contexts_;

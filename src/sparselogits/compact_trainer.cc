@@ -108,6 +108,7 @@ std::vector<uint32_t> TopItems(const std::vector<BlockView>& blocks, const IdRan
 std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>& tops,
                                   const IdRanks& ranks, uint32_t num_classes) {
   const auto num_items = static_cast<uint32_t>(ranks.ids.size());
+  if (num_items == 0) return std::vector<uint32_t>(tops.size(), 0);
   std::vector<uint32_t> number(num_items, 0);
   for (const uint32_t top : tops) ++number[top];
   std::vector<uint32_t> order;  // tops, the most frequent first
