@@ -20,6 +20,25 @@ from pathlib import Path
 from typing import Any
 
 from reference_algorithms import crc32c, lz4_block, xxh64
+from reference_compact import BlockFormat, decode_compact_block
+from reference_conventions import (
+    COUNTS,
+    WEIGHT_BITS,
+    WEIGHTS,
+    Bits,
+    Corruption,
+    FormatError,
+    Truncated,
+    Unsupported,
+    bits,
+    is_weight,
+    require,
+    split,
+    u,
+    u32s,
+    weight_of,
+)
+from reference_model import Model, decode_model, model_file
 
 MAGIC = b"\x89SLC\r\n\x1a\n"
 FOOTER_MAGIC = b"SLCFOOT1"
@@ -27,8 +46,7 @@ VERSION = (1, 0)
 HEADER_LENGTH, FOOTER_LENGTH, FRAME_LENGTH, STRETCH = 128, 64, 32, 64
 LZ4_FRAMES, CODEC_MODEL = 1, 2  # incompatible features
 HAS_EMPTY, WIDE_DIRECTORY = 1, 2  # flags of a packed block
-COUNTS, WEIGHTS = 0, 1
-WEIGHT_BITS = {1: 32, 2: 16, 3: 16}
+PACKED, COMPACT = 0, 1  # codecs
 ALIGNMENT = "position t holds the teacher's distribution of token t+1 given tokens <= t"
 
 # (name, offset, size), as in the tables of sections 3.1, 3.2, 4 and 7. `reserved` may repeat.
@@ -62,105 +80,6 @@ LIMITS = {
     "frame_bytes": 2**30, "shard_bytes": 2**35, "metadata_bytes": 2**20,
     "manifest_bytes": 2**26, "shards": 2**20, "manifest_depth": 16, "number_characters": 1000,
 }  # fmt: skip
-
-
-# --- Section 2: conventions -----------------------------------------------------------------------
-
-
-class FormatError(Exception):
-    """Bytes that are not what v1.md promises: where (file, byte, field) and why."""
-
-    def __init__(self, field: str, offset: int | None, message: str) -> None:
-        super().__init__(field, offset, message)
-        self.field, self.offset, self.message = field, offset, message
-        self.path: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}, byte {self.offset}, field {self.field}: {self.message}"
-
-
-class Corruption(FormatError):
-    """Bytes that contradict themselves, a checksum or a limit."""
-
-
-class Truncated(FormatError):
-    """A file that ends too early."""
-
-
-class Unsupported(FormatError):
-    """A version, feature or codec that this decoder does not know."""
-
-
-def require(
-    ok: bool, field: str, offset: int, message: str, error: type[FormatError] = Corruption
-) -> None:
-    """Raises `error` unless `ok`."""
-    if not ok:
-        raise error(field, offset, message)
-
-
-def bits(x: int) -> int:
-    """The number of bits needed to write x."""
-    return x.bit_length()
-
-
-def u(data: bytes) -> int:
-    """An unsigned little-endian integer of any size."""
-    return int.from_bytes(data, "little")
-
-
-def u32s(data: bytes) -> list[int]:
-    """Consecutive u32."""
-    return [u(data[i : i + 4]) for i in range(0, len(data), 4)]
-
-
-class Bits:
-    """A bit string, least significant bit of each byte first. `start` is its byte in the file."""
-
-    def __init__(self, data: bytes, start: int, field: str) -> None:
-        self.data, self.start, self.field, self.at = data, start, field, 0
-
-    @property
-    def offset(self) -> int:
-        """The byte in the file of the next bit."""
-        return self.start + self.at // 8
-
-    def take(self, width: int) -> int:
-        """The next field of `width` bits."""
-        end = self.at + width
-        require(end <= 8 * len(self.data), self.field, self.offset, "the bits run past their end")
-        value = u(self.data[self.at // 8 : (end + 7) // 8]) >> (self.at % 8)
-        self.at = end
-        return value & ((1 << width) - 1)
-
-    def gamma(self, most_zeros: int) -> int:
-        """Section 5.2: an Elias gamma code, least significant bit first."""
-        zeros = 0
-        while self.take(1) == 0:
-            zeros += 1
-            require(zeros <= most_zeros, self.field, self.offset, f"gamma code: z > {most_zeros}")
-        return (1 << zeros) | self.take(zeros)
-
-    def finish(self) -> None:
-        """The rest is padding: less than a byte, all zero."""
-        left = 8 * len(self.data) - self.at
-        require(left < 8, self.field, self.offset, "bytes that are not used")
-        require(self.take(left) == 0, self.field, self.offset, "padding bits that are not zero")
-
-
-def split(
-    data: bytes, fields: list[tuple[str, int, int]], base: int
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Fixed fields of `data`, which starts at byte `base`: their values and their offsets."""
-    values: dict[str, Any] = {}
-    offsets: dict[str, int] = {}
-    for name, offset, size in fields:
-        if name == "reserved":
-            zero = not any(data[offset : offset + size])
-            require(zero, "reserved", base + offset, "reserved bytes that are not zero")
-        else:
-            values[name], offsets[name] = u(data[offset : offset + size]), base + offset
-    return values, offsets
 
 
 # --- Section 3.1: header --------------------------------------------------------------------------
@@ -364,14 +283,10 @@ def decode_record(
 
 def decode_weight(stretch: Bits, dtype: int) -> float:
     """A weight of 32 or 16 bits: finite and not negative, sign bit included."""
-    pattern = stretch.take(WEIGHT_BITS[dtype])
-    layout = "<e" if dtype == 2 else "<f"
-    (weight,) = struct.unpack(
-        layout, struct.pack("<H" if dtype == 2 else "<I", pattern << 16 if dtype == 3 else pattern)
-    )
-    ok = math.isfinite(weight) and math.copysign(1, weight) > 0
+    weight = weight_of(stretch.take(WEIGHT_BITS[dtype]), dtype)
+    ok = is_weight(weight)
     require(ok, "records", stretch.offset, f"the weight {weight} is NaN, infinite or negative")
-    return float(weight)
+    return weight
 
 
 # --- Section 6: SEQS ------------------------------------------------------------------------------
