@@ -17,7 +17,7 @@ MOST_ENTRIES = 65_535
 def log2_step(x: int) -> int:
     """E: about 4 · log2(x), for x ≥ 1."""
     e = bits(x) - 1
-    return 4 * e + 4 * x // 2**e % 4
+    return 4 * e + (4 * x >> e) % 4
 
 
 def sum_class(x: int) -> int:
@@ -30,7 +30,7 @@ def value_symbols(x: int) -> int:
     if x < PLAIN_VALUES:
         return x + 1
     b = bits(x) - 3
-    return 32 + 4 * (b - 3) + x // 2**b % 4 + 1
+    return 32 + 4 * (b - 3) + (x >> b) % 4 + 1
 
 
 def gap_context(left: int, hazard: int, wide: int) -> int:

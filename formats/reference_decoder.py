@@ -4,6 +4,8 @@ Written from v1.md with the Python standard library alone. It decodes a shard or
 plain Python data, and refuses whatever the text tells a reader to refuse. It checks everything that
 can be checked: a fast reader may leave some of that to its deep verification.
 
+Sections 2, 12 and 13 have modules of their own. A shard's model is read from the file beside it.
+
     python formats/reference_decoder.py SHARD_OR_CACHE      # prints the content as JSON
 """
 
@@ -15,12 +17,14 @@ import math
 import re
 import struct
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from reference_algorithms import crc32c, lz4_block, xxh64
-from reference_compact import BlockFormat, decode_compact_block
+from reference_codes import BlockFormat
+from reference_compact import decode_compact_block
 from reference_conventions import (
     COUNTS,
     WEIGHT_BITS,
@@ -99,15 +103,14 @@ def decode_header(data: bytes) -> dict[str, Any]:
         require(ok, name, at[name], f"{header[name]} is not allowed", error)
 
     check(header["header_length"] == HEADER_LENGTH, "header_length")
-    unknown = header["incompatible_features"] & ~LZ4_FRAMES
+    unknown = header["incompatible_features"] & ~(LZ4_FRAMES | CODEC_MODEL)
     check(unknown == 0, "incompatible_features", Unsupported)
     check(1 <= header["vocab_size"] <= LIMITS["vocab_size"], "vocab_size")
     check(1 <= header["rounds"] <= LIMITS["rounds"], "rounds")
     check(header["value_kind"] in (COUNTS, WEIGHTS), "value_kind")
     dtypes = WEIGHT_BITS if header["value_kind"] == WEIGHTS else (0,)
     check(header["weight_dtype"] in dtypes, "weight_dtype")
-    check(header["codec"] == 0, "codec", Unsupported)
-    check(header["model_digest"] == 0, "model_digest")
+    check(header["codec"] in (PACKED, COMPACT), "codec", Unsupported)
     check(6 <= header["block_log2"] <= 16, "block_log2")
     check(header["store_tokens"] in (0, 1), "store_tokens")
     sampler = re.fullmatch(rb"([a-z0-9_-]+)\0*", data[56:72])
@@ -118,6 +121,8 @@ def decode_header(data: bytes) -> dict[str, Any]:
         (header[name],) = struct.unpack_from("<d", data, offset)
         check(math.isfinite(header[name]) and header[name] > 0, name)
     header["shard_uuid"] = data[24:40]
+    needs_model = bool(header["incompatible_features"] & CODEC_MODEL)
+    check((header["model_digest"] != 0) == needs_model, "model_digest")
     return header
 
 
@@ -164,7 +169,9 @@ def decode_frame(data: bytes, offset: int, end: int, header: dict[str, Any]) -> 
 
     check(kind in ("META", "BLCK", "SEQS", "CMIT", "INDX"), "type")
     if kind == "BLCK":
-        check(frame["codec"] == 0, "codec", Unsupported)
+        check(frame["codec"] in (PACKED, COMPACT), "codec", Unsupported)
+        with_model = bool(header["incompatible_features"] & CODEC_MODEL)
+        check(frame["codec"] == PACKED or with_model, "codec")
         check(1 <= frame["num_items"] <= 1 << header["block_log2"], "num_items")
         most = LIMITS["record_entries"] * frame["num_items"]
         check(frame["num_entries"] <= min(LIMITS["block_entries"], most), "num_entries")
@@ -372,8 +379,8 @@ def check_index(frame: dict[str, Any], shard: Shard) -> None:
 class Shard:
     """What a shard holds. `blocks`, `sequence_frames`: byte offset and first item of each."""
 
-    def __init__(self, header: dict[str, Any]) -> None:
-        self.header = header
+    def __init__(self, header: dict[str, Any], model: Model | None = None) -> None:
+        self.header, self.model = header, model
         self.metadata: dict[str, str] = {}
         self.tokens: list[int] | None = [] if header["store_tokens"] else None
         self.records: list[list[tuple[int, int | float]]] = []
@@ -414,7 +421,12 @@ def add_frame(frame: dict[str, Any], shard: Shard, previous: str, chain: int) ->
         if kind == "META":
             shard.metadata = decode_metadata(frame)
         elif kind == "BLCK":
-            tokens, records = decode_block(frame, shard.header)
+            if frame["codec"] == COMPACT:
+                assert shard.model is not None  # else the header allows no such frame
+                form = block_format(shard.header)
+                tokens, records = decode_compact_block(frame, form, shard.model)
+            else:
+                tokens, records = decode_block(frame, shard.header)
             shard.blocks.append((frame["offset"], len(shard.records)))
             shard.records += records
             if shard.tokens is not None and tokens is not None:
@@ -448,12 +460,39 @@ def check_sequences(shard: Shard) -> None:
             first += len(tokens)
 
 
-def decode_shard(data: bytes) -> Shard:
-    """A finished shard: everything is read, everything is checked."""
+def block_format(header: dict[str, Any]) -> BlockFormat:
+    """What a compact block and its model must know of a shard."""
+    return BlockFormat(
+        header["vocab_size"], header["rounds"], header["value_kind"], header["weight_dtype"],
+        bool(header["store_tokens"]),
+    )  # fmt: skip
+
+
+def find_model(header: dict[str, Any], models: Mapping[str, bytes]) -> Model | None:
+    """Section 12: the model that a shard names, if any. It must fit the shard."""
+    if not header["model_digest"]:
+        return None
+    name, at = model_file(header["model_digest"]), 96
+    require(name in models, "model_digest", at, f"{name} is missing")
+    model = decode_model(models[name], header["model_digest"])
+    form = block_format(header)
+    for field in ("vocab_size", "rounds", "value_kind", "weight_dtype"):
+        theirs, ours = getattr(model.form, field), getattr(form, field)
+        require(theirs == ours, "model_digest", at, f"{name} has the {field} {theirs}, not {ours}")
+    ok = model.form.tokens or not form.tokens
+    require(ok, "model_digest", at, f"{name} has no codes for tokens")
+    return model
+
+
+def decode_shard(data: bytes, models: Mapping[str, bytes] | None = None) -> Shard:
+    """A finished shard: everything is read, everything is checked.
+
+    `models` are the files that may be needed beside it, by name.
+    """
     header = decode_header(data)
     footer = decode_footer(data, header["shard_uuid"])
     base = len(data) - FOOTER_LENGTH
-    shard = Shard(header)
+    shard = Shard(header, find_model(header, models or {}))
     offset, previous, frame_crcs, chain = HEADER_LENGTH, "", b"", 0
     while previous != "INDX":
         frame = decode_frame(data, offset, base, header)
@@ -581,6 +620,16 @@ def check_shard(row: dict[str, Any], data: bytes, shard: Shard, config: dict[str
             require(ok, name, 0, f"the manifest says {config.get(name)}, not {value}")
 
 
+def models_beside(path: Path) -> dict[str, bytes]:
+    """The models in the directory of a shard, by name."""
+    return {file.name: file.read_bytes() for file in path.parent.glob("model-*.slm")}
+
+
+def place_error(error: FormatError, path: Path) -> None:
+    """An error is of the file at `path`, or of the file beside it that it names."""
+    error.path = str(path if error.path is None else path.with_name(error.path))
+
+
 def decode_cache(directory: Path) -> dict[str, Any]:
     """A cache: its manifest and its shards, in the order of the manifest."""
     path = directory / "manifest.json"
@@ -591,7 +640,7 @@ def decode_cache(directory: Path) -> dict[str, Any]:
         for row in manifest["shards"]:
             path = directory / row["file"]
             data = path.read_bytes()
-            shard = decode_shard(data)
+            shard = decode_shard(data, models_beside(path))
             check_shard(row, data, shard, manifest["config"])
             for sequence in shard.sequences:
                 repeated = sequence["sequence_id"] in ids
@@ -599,7 +648,7 @@ def decode_cache(directory: Path) -> dict[str, Any]:
                 ids.add(sequence["sequence_id"])
             shards.append(shard.to_dict())
     except FormatError as error:
-        error.path = str(path)
+        place_error(error, path)
         raise
     return {"manifest": manifest, "shards": shards}
 
@@ -609,9 +658,9 @@ def decode(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return decode_cache(path)
     try:
-        return decode_shard(path.read_bytes()).to_dict()
+        return decode_shard(path.read_bytes(), models_beside(path)).to_dict()
     except FormatError as error:
-        error.path = str(path)
+        place_error(error, path)
         raise
 
 
