@@ -86,7 +86,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check_only = parser.parse_args().check
     added, different = [], []
+    made: dict[str, bytes] = {}
     for name, data in golden_files():
+        if made.setdefault(name, data) != data:
+            raise ValueError(f"two cases make {name}, each another one")
         path = GOLDEN / name
         if path.exists():
             if path.read_bytes() != data:

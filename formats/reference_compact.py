@@ -72,7 +72,7 @@ def decode_compact_block(
             records.append(sorted(record))
         if not last:
             ok = source.at == source.end
-            require(ok, "records", source.offset, "the records end before their stretch")
+            require(ok, "stretch_padding", source.offset, "the records end before their stretch")
     source.field = "stretch_padding"
     source.finish()
     entries = sum(map(len, records))

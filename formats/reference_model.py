@@ -92,7 +92,7 @@ def _decode(data: bytes, digest: int) -> Model:
         buckets += decode_buckets(source, "global_buckets", shared)
         buckets.append(Bucket(None, 0, form.id_bits))
         ok = len(buckets) <= MODEL_LIMITS["buckets"]
-        require(ok, "global_buckets", source.offset, f"{len(buckets)} buckets are above 256")
+        require(ok, "class_buckets", source.offset, f"{len(buckets)} buckets are above 256")
         source.field = "hazards"
         model.buckets.append(buckets)
         model.hazards.append([source.take(7) for _ in buckets])

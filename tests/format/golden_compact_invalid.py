@@ -80,9 +80,14 @@ def add(
     )
 
 
+def own_plan(i: int) -> ModelPlan:
+    """A model that no other case has: all files lie in one directory."""
+    return ModelPlan(COUNTS_50, [ClassPlan([200 + i])])
+
+
 def header_cases() -> None:
     """Sections 3.1, 4 and 12: features, digests, models that do not fit."""
-    add("model_missing", "Corruption", "model_digest", HEADER, keep=False)
+    add("model_missing", "Corruption", "model_digest", HEADER, plan=own_plan(1), keep=False)
     other = [
         ("vocab_size", {"vocab_size": 301}), ("rounds", {"rounds": 51}),
         ("value_kind", {"value_kind": 1, "weight_dtype": 1}),
@@ -116,25 +121,23 @@ def block_cases() -> None:
         ("padding", "stretch_padding", {"edit": put(-1, 0x80)}),
         ("a_byte_longer", "stretch_padding", {"edit": lambda content: content.append(0)}),
         ("a_byte_shorter", "records", {"edit": lambda content: content.pop()}),
-        ("all_ones", "records", {"edit": lambda c: c.__setitem__(
+        ("all_ones", "counts", {"edit": lambda c: c.__setitem__(
             slice(15, None), b"\xff" * (len(c) - 15))}),
     ]  # fmt: skip
     for name, field, frame in wrong:
-        also = ("num_entries",) if name == "num_entries_hostile" else ()
-        any_part = ("ids", "entry_numbers", "counts", "tokens") if name == "all_ones" else also
-        add(f"compact_{name}", "Corruption", field, BLOCK, frame=frame, also=any_part)
+        add(f"compact_{name}", "Corruption", field, BLOCK, frame=frame)
     # Three stretches of 16, 16 and 10 positions: two starts behind the first token.
     records, tokens = RECORDS * 2, TOKENS * 2
     starts: dict[str, tuple[str, Callable[[list[int]], object]]] = {
         "past_end": ("directory", lambda edges: edges.__setitem__(2, 10**6)),
         "before_0": ("directory", lambda edges: edges.__setitem__(1, -(10**6))),
-        "descending": ("directory", lambda edges: edges.__setitem__(1, edges[2] + 1)),
+        "descending": ("stretch_padding", lambda edges: edges.__setitem__(1, edges[2] + 1)),
         "early": ("records", lambda edges: edges.__setitem__(1, edges[1] - 1)),
-        "late": ("records", lambda edges: edges.__setitem__(1, edges[1] + 1)),
+        "late": ("stretch_padding", lambda edges: edges.__setitem__(1, edges[1] + 1)),
     }
     for name, (field, change) in starts.items():
         block = {"starts": change, "directory": (32, 0, 2**31)}
-        also = tuple({"directory", "records"} - {field})
+        also = () if field == "directory" else ("directory",)
         add(f"compact_start_{name}", "Corruption", field, BLOCK, records, tokens, block=block,
             also=also)  # fmt: skip
     # 9 bits of the first token and 32 of a start: 7 bits of padding.
@@ -197,16 +200,16 @@ def family(which: int, contexts: int, lengths: list[int], **more: Any) -> ModelP
 
 def model_cases() -> None:
     """Section 13."""
-    add("model_damaged", "Corruption", "digest", MODEL, damage=put(40, 0xFF))
-    add("model_cut", "Corruption", "digest", MODEL, damage=lambda model: model.pop())
-    whole = encode_model(PLAN)
+    add("model_damaged", "Corruption", "digest", MODEL, plan=own_plan(2), damage=put(40, 0xFF))
+    add("model_cut", "Corruption", "digest", MODEL, plan=own_plan(3), damage=lambda m: m.pop())
+    whole, odd = encode_model(PLAN), encode_model(ModelPlan(COUNTS_50))  # bits to pad: 0, some
     files: dict[str, tuple[str, str, bytes]] = {
         "of_no_bytes": ("Truncated", "header", b""),
         "of_31_bytes": ("Truncated", "header", whole[:31]),
         "truncated": ("Truncated", "code_lengths", whole[:-1]),
         "of_a_header": ("Truncated", "global_ids", whole[:32]),
         "a_byte_longer": ("Corruption", "padding", whole + b"\0"),
-        "padding": ("Corruption", "padding", whole[:-1] + bytes([whole[-1] | 0x80])),
+        "padding": ("Corruption", "padding", odd[:-1] + bytes([odd[-1] | 0x80])),
         "magic": ("Corruption", "magic", b"\x89SLC\r\n\x1a\n" + whole[8:]),
     }
     headers: dict[str, tuple[str, dict[str, int]]] = {
@@ -257,7 +260,7 @@ def model_cases() -> None:
         )  # fmt: skip
     many = list(range(256))
     plans["buckets_257"] = ("class_buckets", ModelPlan(COUNTS_50, [ClassPlan(many, [0] * 256)]))
-    plans["buckets_257_of_both_lists"] = ("global_buckets", ModelPlan(
+    plans["buckets_257_of_both_lists"] = ("class_buckets", ModelPlan(
         COUNTS_50, [ClassPlan(many[:128], [0] * 128, [0] * 128)], many[:128]))  # fmt: skip
     plans |= {
         "codes_0": ("codes", family(COUNT_PAIR, 625, pair, number=0)),

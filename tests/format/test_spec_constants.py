@@ -126,5 +126,5 @@ def test_the_core_reads_every_header_field_where_the_table_says(tmp_path):
         broken[124:128] = reference_decoder.crc32c(bytes(broken[:124])).to_bytes(4, "little")
         path.write_bytes(broken)
         with pytest.raises(sl.FormatError) as caught:
-            _core.read_shard_info(str(path))
+            _core.read_shard_info(str(path), [])
         assert (caught.value.field, caught.value.offset) == (name, offset)
