@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import sparselogits as sl
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 VOCAB_SIZE = 49152
-_LENGTH = 512
+LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,37 @@ class Sample:
     def ids_per_position(self) -> float:
         return len(self.token_ids) / self.num_positions
 
-    def write(self, path: Path, **options: Any) -> None:
-        """Writes the sample as a cache of `CacheConfig(**options)`."""
-        config = sl.CacheConfig(
-            vocab_size=VOCAB_SIZE, rounds=self.rounds, sampler=self.sampler, **options
+    def select(self, sequences: npt.NDArray[np.int64]) -> Sample:
+        """The sample that these sequences make, in this order."""
+        positions = (sequences[:, None] * LENGTH + np.arange(LENGTH)).reshape(-1)
+        lengths = np.diff(self.offsets)[positions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        shifts = np.repeat(self.offsets[positions] - offsets[:-1], lengths)
+        entries = shifts + np.arange(offsets[-1])
+        return replace(
+            self,
+            tokens=self.tokens[sequences],
+            offsets=offsets,
+            token_ids=self.token_ids[entries],
+            counts=self.counts[entries],
         )
-        starts = np.arange(len(self.tokens) + 1, dtype=np.int64) * _LENGTH
-        with sl.CacheWriter(path, config) as writer:
-            writer.append_many(
-                self.tokens.reshape(-1), starts, self.offsets, self.token_ids, self.counts
-            )
+
+    def config(self, **options: Any) -> sl.CacheConfig:
+        """The configuration of a cache of the sample, `CacheConfig(**options)` for the rest."""
+        options = {"vocab_size": VOCAB_SIZE} | options
+        return sl.CacheConfig(rounds=self.rounds, sampler=self.sampler, **options)
+
+    def append_to(self, writer: sl.CacheWriter) -> None:
+        """Appends every sequence in one call."""
+        starts = np.arange(len(self.tokens) + 1, dtype=np.int64) * LENGTH
+        writer.append_many(
+            self.tokens.reshape(-1), starts, self.offsets, self.token_ids, self.counts
+        )
+
+    def write(self, path: Path, model: Any = None, **options: Any) -> None:
+        """Writes the sample as a cache of `config(**options)`."""
+        with sl.CacheWriter(path, self.config(**options), model=model) as writer:
+            self.append_to(writer)
 
 
 def load_samples() -> list[Sample]:
@@ -57,7 +78,7 @@ def load_samples() -> list[Sample]:
 def synthetic(num_sequences: int = 128, seed: int = 0) -> Sample:
     """50 draws a position from a power law with about 12 unique ids, like the paper's teacher."""
     rng = np.random.default_rng(seed)
-    num_positions = num_sequences * _LENGTH
+    num_positions = num_sequences * LENGTH
     cumulative = np.cumsum(np.arange(1, VOCAB_SIZE + 1) ** -1.8)
     ranks = np.searchsorted(cumulative / cumulative[-1], rng.random((num_positions, 50)))
     ids = (ranks * 7919 + rng.integers(0, VOCAB_SIZE, (num_positions, 1))) % VOCAB_SIZE
@@ -65,7 +86,7 @@ def synthetic(num_sequences: int = 128, seed: int = 0) -> Sample:
     keys, counts = np.unique(keys, return_counts=True)
     positions, token_ids = np.divmod(keys, VOCAB_SIZE)
     offsets = np.searchsorted(positions, np.arange(num_positions + 1))
-    tokens = rng.integers(0, VOCAB_SIZE, (num_sequences, _LENGTH))
+    tokens = rng.integers(0, VOCAB_SIZE, (num_sequences, LENGTH))
     return Sample("synthetic", 50, "multinomial", tokens, offsets, token_ids, counts)
 
 

@@ -26,7 +26,8 @@ Model ParseBytes(const std::string& data) {
 Model Train(const ShardConfig& config, const InputArray<int64_t>& input_ids,
             const InputArray<int64_t>& offsets, const InputArray<int64_t>& token_ids,
             const std::optional<InputArray<int64_t>>& counts,
-            const std::optional<InputArray<float>>& weights, uint32_t num_classes) {
+            const std::optional<InputArray<float>>& weights, uint32_t num_classes,
+            uint64_t expected_positions) {
   const int64_t sequence_offsets[] = {0, static_cast<int64_t>(input_ids.size())};
   const uint64_t sequence_id = 0;
   SequenceInput input;
@@ -43,6 +44,7 @@ Model Train(const ShardConfig& config, const InputArray<int64_t>& input_ids,
     SPARSELOGITS_RETURN_IF_ERROR(Canonicalise(input, config.format, &samples));
     TrainingOptions options;
     options.num_classes = num_classes;
+    options.expected_positions = expected_positions;
     const BlockView block = {samples.tokens, samples.entries, samples.token_ids, samples.counts,
                              samples.weight_bits};
     return TrainModel(config.format, block, options, &model);
@@ -64,8 +66,7 @@ void BindModel(py::module_& module) {
       .def_property_readonly("rounds", [](const Model& model) { return model->format().rounds; })
       .def_property_readonly("codes_tokens",
                              [](const Model& model) { return model->format().store_tokens; })
-      .def_property_readonly("num_classes",
-                             [](const Model& model) { return model->num_classes(); })
+      .def_property_readonly("num_classes", [](const Model& model) { return model->num_classes(); })
       .def(
           "field_that_differs",
           [](const Model& model, const ShardConfig& config) -> std::optional<std::string> {
@@ -76,7 +77,7 @@ void BindModel(py::module_& module) {
   module.def("train_model", &Train, py::arg("config"), py::arg("input_ids").noconvert(),
              py::arg("offsets").noconvert(), py::arg("token_ids").noconvert(),
              py::arg("counts").noconvert(), py::arg("weights").noconvert(),
-             py::arg("num_classes") = 0);
+             py::arg("num_classes") = 0, py::arg("expected_positions") = 0);
 }
 
 }  // namespace sparselogits::python

@@ -140,8 +140,8 @@ py::dict DescribeFault(const ShardFault& fault) {
 }
 
 // What the shard holds; only `faults` where there are any.
-py::dict VerifyShardFile(const std::string& path, const std::vector<Model>& models,
-                         bool keep_going, const Progress& progress) {
+py::dict VerifyShardFile(const std::string& path, const std::vector<Model>& models, bool keep_going,
+                         const Progress& progress) {
   VerifiedShard verified;
   WithoutGil([&] {
     std::unique_ptr<MappedFile> file;

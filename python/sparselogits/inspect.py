@@ -27,7 +27,6 @@ RECORD_SECTIONS = (
     "ids",
     "weights",
     "classes",
-    "local_ids",
     "wrapped_blocks",
 )
 # The RS-KD paper's layout: 17 bits of id and 7 of probability per entry (appendix on storage).

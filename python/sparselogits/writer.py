@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import warnings
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -18,11 +15,12 @@ from sparselogits.codec_model import CodecModel, model_for
 from sparselogits.config import CacheConfig
 from sparselogits.directory import DirectoryLock, local_directory
 from sparselogits.durable import make_directory
-from sparselogits.errors import CacheIOError, InvalidArgumentError, SparseLogitsError
+from sparselogits.errors import InvalidArgumentError, SparseLogitsError
 from sparselogits.limits import MAX_SHARD_BYTES
 from sparselogits.manifest import check_metadata
 from sparselogits.resume import open_for_writing
 from sparselogits.shard_series import ShardSeries
+from sparselogits.writer_guard import WriterGuard
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +71,8 @@ class CacheWriter:
         shard_bytes: int = 1 << 30,
         commit_bytes: int = 64 << 20,
     ) -> None:
-        self._closed = True  # until there is something to close
         self._directory = local_directory(path)
+        self._guard = WriterGuard(str(self._directory))
         if not isinstance(config, CacheConfig):
             raise InvalidArgumentError(f"config must be a CacheConfig, got {config!r}")
         if config.value_kind == "counts" and config.proposal_temperature != 1.0:
@@ -90,10 +88,6 @@ class CacheWriter:
         resume = boolean("resume", resume)
 
         make_directory(self._directory)
-        self._mutex = threading.RLock()
-        self._inherited = False
-        self._failure: str | None = None
-        self._broken = False
         self._lock = DirectoryLock(self._directory)
         try:
             state = open_for_writing(self._directory, config, checked, resume)
@@ -113,8 +107,7 @@ class CacheWriter:
         except BaseException:
             self._lock.release()
             raise
-        self._closed = False
-        _writers.add(self)
+        self._guard.is_shut = False
 
     @property
     def path(self) -> str:
@@ -210,9 +203,9 @@ class CacheWriter:
         Raises:
             CacheIOError: The system refused. The writer takes nothing more.
         """
-        with self._mutex:
-            self._check_usable()
-            with self._failing():
+        with self._guard.mutex:
+            self._guard.check_usable()
+            with self._guard.failing():
                 self._shards.commit()
 
     def close(self) -> None:
@@ -222,19 +215,19 @@ class CacheWriter:
             CacheIOError: The system refused, now or in an earlier call: the cache is unfinished,
                 what was committed is safe (`sl.recover`).
         """
-        with self._mutex:
-            if self._closed:
+        with self._guard.mutex:
+            if self._guard.is_shut:
                 return
             try:
-                self._check_usable()
-                with self._failing():
+                self._guard.check_usable()
+                with self._guard.failing():
                     self._shards.finish()
             finally:
                 self._abandon()
 
     def __enter__(self) -> CacheWriter:
-        with self._mutex:
-            self._check_usable()
+        with self._guard.mutex:
+            self._guard.check_usable()
             return self
 
     def __exit__(
@@ -250,7 +243,8 @@ class CacheWriter:
         return False
 
     def __del__(self) -> None:
-        if not self._closed:
+        guard = getattr(self, "_guard", None)  # None where the path was refused
+        if guard is not None and not guard.is_shut:
             self._abandon()
             warnings.warn(
                 f"CacheWriter({self.path!r}) was not closed: what was appended after its last "
@@ -260,7 +254,7 @@ class CacheWriter:
             )
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._failure is None else "failed"
+        state = "closed" if self._guard.is_shut else "failed" if self._guard.has_failed else "open"
         return f"CacheWriter({self.path!r}, {state}, {self.num_sequences} sequences)"
 
     def _append(
@@ -273,8 +267,8 @@ class CacheWriter:
         weights: Any,
         sequence_ids: Any,
     ) -> None:
-        with self._mutex:
-            self._check_usable()
+        with self._guard.mutex:
+            self._guard.check_usable()
             batch = convert_batch(
                 self._config.value_kind,
                 self._next_id,
@@ -290,7 +284,7 @@ class CacheWriter:
             if held is not None:
                 where = "in the cache" if held in self._ids else "given"
                 raise InvalidArgumentError(f"sequence_id {held} is already {where}")
-            with self._failing():
+            with self._guard.failing():
                 self._shards.append(batch)
                 self._ids.add(batch.sequence_ids)
                 self._num_sequences += len(batch.sequence_ids)
@@ -301,12 +295,12 @@ class CacheWriter:
 
     def _leave_unfinished(self, reason: str) -> None:
         """After an exception in `with`: keeps everything that was appended, finishes nothing."""
-        with self._mutex:
-            if self._closed:
+        with self._guard.mutex:
+            if self._guard.is_shut:
                 return
             note = ""
             try:
-                if not self._broken:
+                if not self._guard.is_broken:
                     self._shards.leave()
             except SparseLogitsError as error:
                 note = f" What was appended after the last commit is lost: {error}."
@@ -323,50 +317,6 @@ class CacheWriter:
 
     def _abandon(self) -> None:
         """Lets go of everything, whatever state it is in."""
-        self._closed = True
+        self._guard.is_shut = True
         self._shards.abandon()
         self._lock.release()
-
-    def _disown(self) -> None:
-        """In a forked child: the core has closed its copies of the descriptors already."""
-        self._mutex = threading.RLock()  # another thread may have held the parent's
-        self._inherited = self._inherited or not self._closed  # by a grandchild too
-        self._closed = True
-
-    def _check_usable(self) -> None:
-        if self._inherited:
-            raise InvalidArgumentError(
-                f"the writer of {self.path} belongs to the parent process: a forked child cannot "
-                "write with it"
-            )
-        if self._closed:
-            raise InvalidArgumentError(f"the writer of {self.path} is closed")
-        if self._failure is not None:
-            raise CacheIOError(
-                f"the writer of {self.path} failed and takes nothing more; sl.recover(path) "
-                f"restores what was committed. The failure was: {self._failure}"
-            )
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """What goes wrong inside, other than bad arguments, ends the writer's work."""
-        try:
-            yield
-        except InvalidArgumentError:
-            raise
-        except BaseException as error:
-            self._failure = str(error) or type(error).__name__
-            # An interrupt comes between two calls of the core, which is as sound as before.
-            self._broken = isinstance(error, Exception)
-            raise
-
-
-_writers: weakref.WeakSet[CacheWriter] = weakref.WeakSet()
-
-
-def _disown_writers() -> None:
-    for writer in list(_writers):
-        writer._disown()
-
-
-os.register_at_fork(after_in_child=_disown_writers)

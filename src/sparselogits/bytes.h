@@ -65,6 +65,8 @@ class Buffer {
     EnsureRoom(1);
     data_[size_++] = value;
   }
+  // REQUIRES: size <= size().
+  void Truncate(size_t size) { size_ = size; }
   T* Release() {
     size_ = capacity_ = 0;
     return std::exchange(data_, nullptr);

@@ -28,8 +28,7 @@ class CountingSink final : public SymbolSink {
  public:
   explicit CountingSink(const ModelContent& content) {
     for (size_t f = 0; f < compact::kNumFamilies; ++f) {
-      families_[f].shape =
-          ShapeOf(static_cast<Family>(f), content.format, content.num_classes());
+      families_[f].shape = ShapeOf(static_cast<Family>(f), content.format, content.num_classes());
       families_[f].counts.assign(
           size_t{families_[f].shape.num_contexts} * families_[f].shape.num_symbols, 0);
     }
@@ -49,8 +48,9 @@ class CountingSink final : public SymbolSink {
   FamilyCounts families_[compact::kNumFamilies];
 };
 
-// Every symbol can be coded, however rare: all counts are multiplied, and none is left at 0. Gaps and
-// buckets are limited by the classes, numbers by the rounds, so no code is wasted on the impossible.
+// Every symbol can be coded, however rare: all counts are multiplied, and none is left at 0. Gaps
+// and buckets are limited by the classes, numbers by the rounds, so no code is wasted on the
+// impossible.
 CodeFamily FamilyFrom(const FamilyCounts& counted, uint32_t max_codes, int longest) {
   const auto [num_contexts, num_symbols, width] = counted.shape;
   assert(longest <= width && num_symbols <= 1u << longest);

@@ -24,7 +24,7 @@ struct BlockSections {
   uint64_t ids = 0;
   uint64_t weights = 0;
   uint64_t stretch_padding = 0;
-  uint64_t classes = 0;    // of positions, in compact blocks
+  uint64_t classes = 0;  // of positions, in compact blocks
 };
 
 class BlockCodec {
@@ -54,9 +54,7 @@ class BlockCodec {
 };
 
 // Whether this build has the codec.
-inline bool IsKnownCodec(CodecId id) {
-  return id == CodecId::kPacked || id == CodecId::kCompact;
-}
+inline bool IsKnownCodec(CodecId id) { return id == CodecId::kPacked || id == CodecId::kCompact; }
 
 // The trained part of the compact codec, shared by the shards that name it by digest.
 class CompactModel;
@@ -70,9 +68,7 @@ class CodecSet {
   CodecSet(const RecordFormat& format, ModelPtr model);
 
   // REQUIRES: has(id).
-  const BlockCodec& of(CodecId id) const {
-    return id == CodecId::kPacked ? *packed_ : *compact_;
-  }
+  const BlockCodec& of(CodecId id) const { return id == CodecId::kPacked ? *packed_ : *compact_; }
   bool has(CodecId id) const { return id == CodecId::kPacked || compact_ != nullptr; }
 
  private:

@@ -64,8 +64,8 @@ Status Block::FirstToken(uint32_t* token) const {
   *token = static_cast<uint32_t>(LowBits(PeekBits(directory_, 0), token_bits_));
   if (*token >= vocab_size_)
     return BadField("tokens", static_cast<int64_t>(kBlockHeaderLength),
-                    "token " + std::to_string(*token) + " is above the limit vocab_size - 1 = " +
-                        std::to_string(vocab_size_ - 1));
+                    "token " + std::to_string(*token) +
+                        " is above the limit vocab_size - 1 = " + std::to_string(vocab_size_ - 1));
   return Status::Ok();
 }
 

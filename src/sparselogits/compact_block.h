@@ -21,8 +21,8 @@ class Block {
   size_t records_offset() const { return records_offset_; }  // in the content
 
   struct Stretch {
-    uint64_t begin, end;     // bits of the records; the end of the last one is that of its padding
-    uint32_t first, last;    // positions
+    uint64_t begin, end;   // bits of the records; the end of the last one is that of its padding
+    uint32_t first, last;  // positions
   };
   Status FindStretch(uint32_t stretch, Stretch* out) const;
   Status FirstToken(uint32_t* token) const;

@@ -39,9 +39,9 @@ Status CompactCodec::Check(ByteSpan content, uint32_t num_positions, uint32_t nu
     used = window.position();
     const bool is_last = i + 1 == block.num_stretches();
     if (used > stretch.end) return FaultAt(block, Fault::kOverrun, used);
-    if (is_last ? stretch.end - used >= 8 || window.Take(static_cast<uint32_t>(
-                                                 stretch.end - used)) != 0
-                : used != stretch.end)
+    if (is_last
+            ? stretch.end - used >= 8 || window.Take(static_cast<uint32_t>(stretch.end - used)) != 0
+            : used != stretch.end)
       return Status::Corruption("a stretch does not end with its last record")
           .Field("stretch_padding")
           .At(static_cast<int64_t>(block.records_offset() + used / 8));
@@ -54,8 +54,8 @@ Status CompactCodec::Check(ByteSpan content, uint32_t num_positions, uint32_t nu
   sections->stretch_padding += block.records().size() * 8 - used;
   sections->block_header += compact::kBlockHeaderLength * 8;
   const uint64_t directory = (block.records_offset() - compact::kBlockHeaderLength) * 8;
-  const auto first_token = static_cast<uint64_t>(
-      format_.store_tokens ? packed::TokenBits(format_.vocab_size) : 0);
+  const auto first_token =
+      static_cast<uint64_t>(format_.store_tokens ? packed::TokenBits(format_.vocab_size) : 0);
   sections->tokens += first_token;
   sections->directory += directory - first_token;
   return Status::Ok();

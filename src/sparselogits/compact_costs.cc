@@ -19,11 +19,12 @@ std::vector<double> BucketCosts(const std::vector<uint8_t>& hazards) {
 
 }  // namespace
 
-CompactCosts::Zone::Zone(const std::vector<uint8_t>& bits, uint32_t first_bucket, size_t num_ids)
-    : first_bucket_(first_bucket), starts_{0}, bits_(bits) {
+CompactCosts::Zone::Zone(const std::vector<uint8_t>& bits, uint32_t first_bucket, size_t num_ids,
+                         int step_bits)
+    : first_bucket_(first_bucket), step_bits_(step_bits), starts_{0}, bits_(bits) {
   for (const uint8_t b : bits) starts_.push_back(starts_.back() + (1u << b));
   uint8_t i = 0;
-  for (uint32_t rank = 0; rank < num_ids; rank += kStep) {
+  for (uint32_t rank = 0; rank < num_ids; rank += 1u << step_bits) {
     while (rank >= starts_[i + size_t{1}]) ++i;
     near_.push_back(i);
   }
@@ -53,8 +54,8 @@ CompactCosts::CompactCosts(const ModelContent& content)
     for (uint32_t r = 0; r < listed; ++r)
       own_ranks_[row_of_[c.ids[r]] * stride_ + i] = static_cast<uint16_t>(r);
     const auto own = static_cast<uint32_t>(c.own_bits.size());
-    zones_.emplace_back(c.own_bits, 0, c.ids.size());
-    zones_.emplace_back(c.global_bits, own, content.global_ids.size());
+    zones_.emplace_back(c.own_bits, 0, c.ids.size(), 1);
+    zones_.emplace_back(c.global_bits, own, content.global_ids.size(), 4);
     raw_buckets_.push_back(c.num_buckets() - 1);
 
     const std::vector<double> bucket_costs = BucketCosts(c.hazards);

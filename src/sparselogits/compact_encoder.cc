@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sparselogits/bit_sink.h"
 #include "sparselogits/bit_writer.h"
-#include "sparselogits/compact_bit_sink.h"
 #include "sparselogits/compact_layout.h"
 #include "sparselogits/dispatch.h"
+#include "sparselogits/rank_ascending.h"
 
 namespace sparselogits {
 
@@ -17,28 +18,30 @@ namespace {
 constexpr uint32_t kUnits = CompactCosts::kUnitsPerBit;
 constexpr uint16_t kNoCode = 0x3FFF;  // the cost of a class without one
 
-// The class whose costs sum up to least. `rows` are those of the position's ids.
-SPARSELOGITS_FASTEST_INSTRUCTIONS uint32_t CheapestClass(const CompactCosts& costs,
-                                                         const uint16_t* prior, const uint32_t* ids,
-                                                         uint32_t num_ids, uint32_t num_classes,
-                                                         uint32_t* sums) {
-  constexpr size_t kLanes = 32;     // the stride is a multiple
+typedef uint8_t CostLanes __attribute__((vector_size(16), aligned(1)));
+typedef uint16_t SumLanes __attribute__((vector_size(32)));
+typedef uint32_t WideLanes __attribute__((vector_size(64), aligned(4)));
+constexpr size_t kLanes = 16;  // the stride of the costs is a multiple
+
+// The class whose costs of the ids and of itself, `prior`, sum up to least.
+uint32_t CheapestClass(const CompactCosts& costs, const uint16_t* prior, const uint32_t* ids,
+                       uint32_t num_ids, uint32_t num_classes, uint32_t* sums) {
   constexpr uint32_t kBatch = 200;  // costs that add up in 16 bits
-  for (size_t at = 0; at < costs.stride(); at += kLanes) {
-    uint32_t wide[kLanes];
-    for (size_t c = 0; c < kLanes; ++c) wide[c] = prior[at + c];
-    for (uint32_t from = 0; from < num_ids; from += kBatch) {
-      uint16_t sum[kLanes] = {};
-      const uint32_t to = std::min(num_ids, from + kBatch);
-      for (uint32_t i = from; i < to; ++i) {
-        const uint8_t* const row = costs.of_id(ids[i]) + at;
-        for (size_t c = 0; c < kLanes; ++c) sum[c] = static_cast<uint16_t>(sum[c] + row[c]);
-      }
-      for (size_t c = 0; c < kLanes; ++c) wide[c] += sum[c];
+  std::copy(prior, prior + costs.stride(), sums);
+  for (uint32_t from = 0; from < num_ids; from += kBatch) {
+    const uint8_t* rows[kBatch];
+    const uint32_t number = std::min(num_ids - from, kBatch);
+    for (uint32_t i = 0; i < number; ++i) rows[i] = costs.of_id(ids[from + i]);
+    for (size_t at = 0; at < costs.stride(); at += kLanes) {
+      SumLanes sum = {};
+      for (uint32_t i = 0; i < number; ++i)
+        sum += __builtin_convertvector(*reinterpret_cast<const CostLanes*>(rows[i] + at), SumLanes);
+      *reinterpret_cast<WideLanes*>(sums + at) += __builtin_convertvector(sum, WideLanes);
     }
-    std::copy(wide, wide + kLanes, sums + at);
   }
-  return static_cast<uint32_t>(std::min_element(sums, sums + num_classes) - sums);
+  uint32_t least = sums[0];  // found first and looked for then: both loops are free of branches
+  for (uint32_t c = 0; c < num_classes; ++c) least = std::min(least, sums[c]);
+  return static_cast<uint32_t>(std::find(sums, sums + num_classes, least) - sums);
 }
 
 template <typename Sink>
@@ -62,12 +65,12 @@ class CompactEncoder::CodedSink {
     bits_.Put(code.bits, code.length);
   }
   void PutBits(uint64_t value, int width) { bits_.Put(value, width); }
-  compact::BitSink* bits() { return &bits_; }
+  BitSink* bits() { return &bits_; }
   bool has_all() const { return has_all_; }
 
  private:
   const CompactEncoder& encoder_;
-  compact::BitSink bits_;
+  BitSink bits_;
   bool has_all_ = true;
 };
 
@@ -120,18 +123,25 @@ void CompactEncoder::PlaceItems(const BlockView& block, size_t position, size_t 
   const uint32_t c = classes_[position];
   const uint32_t k = block.entries[position];
   const bool counts = !block.counts.empty();
-  unsorted_.resize(k);
-  keys_.resize(k);
+  if (keys_.size() < k + kRankLanes) {
+    keys_.resize(k + kRankLanes);
+    ranks_.resize(k + kRankLanes);
+    unsorted_.resize(k);
+  }
+  for (uint32_t i = 0; i < k; ++i)
+    ranks_[i] = static_cast<int32_t>(costs_.RankOf(c, block.token_ids[entry + i]));
   for (uint32_t i = 0; i < k; ++i) {
     const uint32_t id = block.token_ids[entry + i];
     const uint32_t value = counts ? block.counts[entry + i] : block.weight_bits[entry + i];
-    const CompactCosts::Place place = costs_.Find(c, id);
+    const CompactCosts::Place place = costs_.Find(c, id, static_cast<uint32_t>(ranks_[i]));
     unsorted_[i] = {id, value, place};
-    keys_[i] = uint64_t{place.bucket} << 48 | uint64_t{place.entry} << 16 | i;
+    // Bucket and entry fill 32 bits; the sign bit turns their order into that of signed numbers.
+    static_assert(compact::kMaxBuckets << compact::kMaxIdBits == 0);
+    keys_[i] = static_cast<int32_t>((place.bucket << compact::kMaxIdBits | place.entry) ^ 1u << 31);
   }
-  std::sort(keys_.begin(), keys_.end());
+  RankAscending(keys_.data(), k, ranks_.data());
   items_.resize(k);
-  for (uint32_t i = 0; i < k; ++i) items_[i] = unsorted_[keys_[i] & 0xFFFF];
+  for (uint32_t i = 0; i < k; ++i) items_[static_cast<size_t>(ranks_[i])] = unsorted_[i];
 }
 
 // What the counts exceed 1 by, two together, as long as rounds are left; the last one follows.
@@ -233,17 +243,24 @@ void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolS
   }
 }
 
-bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
+// The records of a block, and where each stretch but the first starts, in bits.
+SPARSELOGITS_FASTEST_INSTRUCTIONS void CompactEncoder::PutBlock(const BlockView& block,
+                                                                bool store_tokens, CodedSink* sink,
+                                                                std::vector<uint64_t>* starts) {
   ChooseClasses(block);
-  CodedSink sink(*this);
-  std::vector<uint64_t> starts;  // of each stretch but the first, in bits
   size_t entry = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
-    if (position % compact::kStretch == 0 && position > 0) starts.push_back(sink.bits()->bits());
-    sink.bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
-    PutPosition(block, store_tokens, position, entry, &sink);
+    if (position % compact::kStretch == 0 && position > 0) starts->push_back(sink->bits()->bits());
+    sink->bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
+    PutPosition(block, store_tokens, position, entry, sink);
     entry += block.entries[position];
   }
+}
+
+bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
+  CodedSink sink(*this);
+  std::vector<uint64_t> starts;
+  PutBlock(block, store_tokens, &sink, &starts);
   if (!sink.has_all()) return false;
 
   // Starts as what they differ from even steps by, all raised above zero.
@@ -265,7 +282,9 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
   for (size_t i = 0; i < starts.size(); ++i)
     writer.Put(starts[i] - (i + 1) * step - static_cast<uint64_t>(lowest), width);
   writer.Align();
-  const ByteSpan records = sink.bits()->Finish();
+  sink.bits()->Reserve(8);
+  sink.bits()->Align();
+  const ByteSpan records = sink.bits()->bytes();
   out->insert(out->end(), records.begin(), records.end());
   return true;
 }

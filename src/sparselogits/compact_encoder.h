@@ -44,6 +44,8 @@ class CompactEncoder {
   class CodedSink;
 
   void ChooseClasses(const BlockView& block);
+  void PutBlock(const BlockView& block, bool store_tokens, CodedSink* sink,
+                std::vector<uint64_t>* starts);
   template <typename Sink>
   void PutPosition(const BlockView& block, bool store_tokens, size_t position, size_t entry,
                    Sink* sink);
@@ -64,7 +66,7 @@ class CompactEncoder {
   // Of the block at work.
   std::vector<uint32_t> classes_;
   std::vector<Item> unsorted_, items_;
-  std::vector<uint64_t> keys_;
+  std::vector<int32_t> keys_, ranks_;
 };
 
 }  // namespace sparselogits

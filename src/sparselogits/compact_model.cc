@@ -79,7 +79,8 @@ void CompactModel::DeriveBuckets() {
 
 void CompactModel::DeriveCodes() {
   for (size_t f = 0; f < compact::kNumFamilies; ++f) {
-    int width = 1;  // of the longest code that there is: small tables stay in the processor's caches
+    int width =
+        1;  // of the longest code that there is: small tables stay in the processor's caches
     for (const auto& lengths : content_.families[f].lengths)
       width = std::max<int>(width, *std::max_element(lengths.begin(), lengths.end()));
     tables_.emplace_back(width);

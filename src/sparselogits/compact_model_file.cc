@@ -1,4 +1,5 @@
-// A codec model as a file (formats/v1.md section 13): written, and read as bytes that may be anything.
+// A codec model as a file (formats/v1.md section 13): written, and read as bytes that may be
+// anything.
 #include <cstring>
 
 #include "sparselogits/bit_reader.h"
@@ -67,8 +68,8 @@ void PutIds(const std::vector<uint32_t>& ids, int width, BitWriter* writer) {
   for (const uint32_t id : ids) writer->Put(id, width);
 }
 
-Status TakeIds(const char* field, uint32_t vocab_size, FieldReader* reader,
-               std::vector<bool>* seen, std::vector<uint32_t>* ids) {
+Status TakeIds(const char* field, uint32_t vocab_size, FieldReader* reader, std::vector<bool>* seen,
+               std::vector<uint32_t>* ids) {
   const int width = packed::TokenBits(vocab_size);
   const uint32_t n = reader->Take(kIdCountBits);
   if (reader->is_exhausted() || n > vocab_size ||
@@ -159,8 +160,7 @@ Status TakeClass(const RecordFormat& format, size_t num_global, FieldReader* rea
                  std::vector<bool>* seen, ModelContent::Class* c) {
   SPARSELOGITS_RETURN_IF_ERROR(TakeIds("class_ids", format.vocab_size, reader, seen, &c->ids));
   SPARSELOGITS_RETURN_IF_ERROR(TakeBuckets("class_buckets", c->ids.size(), reader, &c->own_bits));
-  SPARSELOGITS_RETURN_IF_ERROR(
-      TakeBuckets("global_buckets", num_global, reader, &c->global_bits));
+  SPARSELOGITS_RETURN_IF_ERROR(TakeBuckets("global_buckets", num_global, reader, &c->global_bits));
   if (c->num_buckets() > compact::kMaxBuckets)
     return reader->Bad("class_buckets", std::to_string(c->num_buckets()) +
                                             " buckets of a class are above the limit 256");

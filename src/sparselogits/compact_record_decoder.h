@@ -1,5 +1,6 @@
-// Takes the records of a compact block one after the other (formats/v1.md section 12.2). All of it is
-// inline, so that it is compiled for the instruction sets of whoever uses it. Private to the codec.
+// Takes the records of a compact block one after the other (formats/v1.md section 12.2). All of it
+// is inline, so that it is compiled for the instruction sets of whoever uses it. Private to the
+// codec.
 #pragma once
 
 #include <cmath>
@@ -49,45 +50,16 @@ class RecordDecoder {
   // The class to give to Take at the start of a stretch.
   uint32_t no_class() const { return model_.num_classes(); }
 
-  // Takes the record at the window; *c is the class of the one before it and becomes its own. Without
-  // kIds its ids are passed over. Where `sections` is not null, its bits are added there.
+  // Takes the record at the window; *c is the class of the one before it and becomes its own.
+  // Without kIds its ids are passed over. Where `sections` is not null, its bits are added there.
   template <bool kIds>
-  Fault Take(BitWindow* window, uint32_t* c, BlockSections* sections = nullptr) {
-    uint64_t at = sections == nullptr ? 0 : window->position();
-    const auto account = [&](uint64_t BlockSections::*section) {
-      if (sections == nullptr) return;
-      const uint64_t now = window->position();
-      sections->*section += now - at;
-      at = now;
-    };
-    window->Refill();
-    *c = model_.num_classes() > 1 ? window->TakeSymbol(code(Family::kClass, *c), mask(Family::kClass))
-                                  : 0;
-    account(&BlockSections::classes);
-    const uint32_t k =
-        window->TakeValue(code(Family::kEntryNumber, *c), mask(Family::kEntryNumber));
-    if (k > max_entries_) [[unlikely]]
-      return Fault::kEntryNumber;
-    account(&BlockSections::entry_numbers);
-    record_.Resize(k);
-    if (k == 0) return window->is_overrun() ? Fault::kOverrun : Fault::kNone;
-    Fault fault = Fault::kNone;
-    if (has_counts_) {
-      fault = TakeCounts(window, k);
-      if (fault != Fault::kNone) [[unlikely]]
-        return fault;
-      account(&BlockSections::counts);
-    }
-    fault = TakeIds<kIds>(window, k, *c);
-    if (fault != Fault::kNone) [[unlikely]]
-      return fault;
-    account(&BlockSections::ids);
-    if (!has_counts_) {
-      TakeWeights(window, k);
-      account(&BlockSections::weights);
-    }
-    return window->is_overrun() ? Fault::kOverrun : Fault::kNone;
-  }
+  Fault Take(BitWindow* window, uint32_t* c, BlockSections* sections = nullptr);
+
+  // Takes the records at two windows, which do not wait for each other: what one decoder looks up,
+  // the other one need not stand still for. False where one of them has a fault, no matter which;
+  // the windows then mean nothing.
+  static bool TakeTwo(RecordDecoder* first, BitWindow* first_window, uint32_t* first_c,
+                      RecordDecoder* second, BitWindow* second_window, uint32_t* second_c);
 
   // Takes the input token of the position after that record, whose class is c. Without kIds it must
   // not be asked for.
@@ -106,9 +78,10 @@ class RecordDecoder {
     const uint32_t entry = window->Take(bucket.bits);
     return bucket.base == CompactModel::kRawBase ? entry : model_.id_at(bucket.base + entry);
   }
-  Fault TakeCounts(BitWindow* taken, uint32_t k);
+  Fault TakeHead(BitWindow* window, uint32_t* c, BlockSections* sections);
+  class CountCursor;
   template <bool kIds>
-  Fault TakeIds(BitWindow* taken, uint32_t k, uint32_t c);
+  class IdCursor;
   void TakeWeights(BitWindow* window, uint32_t k);
   uint32_t EntryOfRank(uint32_t rank);
 
@@ -120,95 +93,220 @@ class RecordDecoder {
   Record record_;
 };
 
-inline Fault RecordDecoder::TakeCounts(BitWindow* taken, uint32_t k) {
-  BitWindow window = *taken;
-  const HuffmanTables::Entry* const pairs = model_.tables(Family::kCountPair).data();
-  const HuffmanTables::Entry* const counts = model_.tables(Family::kCount).data();
-  const uint64_t pair_mask = mask(Family::kCountPair);
-  const uint64_t count_mask = mask(Family::kCount);
-  const auto take_count = [&](uint32_t excess, uint32_t left) {
-    const uint32_t* const codes = model_.count_codes(Family::kCount, CountLevel(left));
-    return window.TakeValue(counts + codes[std::min(excess, CompactModel::kMaxExcess)],
-                            count_mask);
-  };
-  int32_t* values = record_.values();
-  uint32_t excess = format_.rounds - k;
-  uint32_t left = k;
-  for (; left > 2 && excess > 0; left -= 2) {
-    window.Refill();
-    const uint32_t* const codes = model_.count_codes(Family::kCountPair, CountLevel(left));
-    const uint32_t pair = window.TakeSymbol(
-        pairs + codes[std::min(excess, CompactModel::kMaxExcess)], pair_mask);
-    uint32_t a = pair / (kPairLimit + 1);
-    uint32_t b = pair % (kPairLimit + 1);
-    if (a == kPairLimit) {
-      if (a > excess) [[unlikely]]
-        return Fault::kCountSum;
-      a += take_count(excess - kPairLimit, left);
-    }
-    if (a > excess) [[unlikely]]
-      return Fault::kCountSum;
-    excess -= a;
-    if (b == kPairLimit) {
-      if (b > excess) [[unlikely]]
-        return Fault::kCountSum;
-      window.Refill();
-      b += take_count(excess - kPairLimit, left - 1);
-    }
-    if (b > excess) [[unlikely]]
-      return Fault::kCountSum;
-    excess -= b;
-    values[0] = static_cast<int32_t>(a + 1);
-    values[1] = static_cast<int32_t>(b + 1);
-    values += 2;
+// Class and number of entries.
+inline Fault RecordDecoder::TakeHead(BitWindow* window, uint32_t* c, BlockSections* sections) {
+  const uint64_t before = window->position();
+  window->Refill();
+  *c = model_.num_classes() > 1 ? window->TakeSymbol(code(Family::kClass, *c), mask(Family::kClass))
+                                : 0;
+  const uint64_t between = window->position();
+  const uint32_t k = window->TakeValue(code(Family::kEntryNumber, *c), mask(Family::kEntryNumber));
+  if (sections != nullptr) {
+    sections->classes += between - before;
+    sections->entry_numbers += window->position() - between;
   }
-  if (left == 2 && excess > 0) {
-    window.Refill();
-    const uint32_t more = take_count(excess, 2);
-    if (more > excess) [[unlikely]]
-      return Fault::kCountSum;
-    *values++ = static_cast<int32_t>(more + 1);
-    excess -= more;
-    --left;
-  }
-  for (; left > 1; --left) *values++ = 1;
-  *values = static_cast<int32_t>(excess + 1);
-  *taken = window;
+  if (k > max_entries_) [[unlikely]]
+    return Fault::kEntryNumber;
+  record_.Resize(k);
   return Fault::kNone;
 }
 
-template <bool kIds>
-inline Fault RecordDecoder::TakeIds(BitWindow* taken, uint32_t k, uint32_t c) {
-  BitWindow window = *taken;
-  const HuffmanTables::Entry* const gaps = model_.tables(Family::kGap).data();
-  const uint64_t gap_mask = mask(Family::kGap);
-  const uint32_t* const codes = model_.gap_codes();
-  const CompactModel::Bucket* const buckets = model_.buckets(c);
-  const uint32_t num_buckets = model_.num_buckets(c);
-  int32_t* const ids = record_.ids();
-  uint8_t* const found = record_.buckets();
-  uint32_t context = model_.first_context(c);
-  uint32_t next = 0;
-  uint32_t largest = 0;
-  for (uint32_t i = 0; i < k; ++i) {
-    window.Refill();
-    const uint32_t b = next + window.TakeValue(gaps + codes[context + QuarterLog2(k - i)], gap_mask);
-    if (b >= num_buckets) [[unlikely]]
-      return Fault::kBucket;
-    const CompactModel::Bucket bucket = buckets[b];
-    if constexpr (kIds) {
-      const uint32_t id = TakeIdIn(bucket, &window);
-      ids[i] = static_cast<int32_t>(id);
-      largest = std::max(largest, id);
-    } else {
-      window.Drop(bucket.bits);
-    }
-    found[i] = static_cast<uint8_t>(b);
-    next = b + bucket.step;
-    context = bucket.context;
+// Goes through the counts of a record, two a step.
+class RecordDecoder::CountCursor {
+ public:
+  CountCursor(RecordDecoder* decoder, const BitWindow& window)
+      : window_(window),
+        model_(decoder->model_),
+        pairs_(model_.tables(Family::kCountPair).data()),
+        pair_mask_(decoder->mask(Family::kCountPair)),
+        count_mask_(decoder->mask(Family::kCount)),
+        values_(decoder->record_.values()),
+        left_(decoder->record_.size()),
+        excess_(decoder->format_.rounds - left_) {}
+
+  bool has_pair() const { return left_ > 2 && excess_ > 0; }
+  // REQUIRES: has_pair().
+  void TakePair() {
+    window_.Refill();
+    const uint32_t* const codes = model_.count_codes(Family::kCountPair, CountLevel(left_));
+    const uint32_t pair =
+        window_.TakeSymbol(pairs_ + codes[std::min(excess_, CompactModel::kMaxExcess)], pair_mask_);
+    TakeOne(pair / (kPairLimit + 1), left_);
+    TakeOne(pair % (kPairLimit + 1), left_ - 1);
+    left_ -= 2;
   }
-  *taken = window;
-  return largest >= format_.vocab_size ? Fault::kId : Fault::kNone;
+  // After the pairs: what is left. The record must not be empty.
+  Fault Finish(BitWindow* window) {
+    if (left_ == 2 && excess_ > 0) {
+      window_.Refill();
+      Subtract(TakeCount(excess_, 2));
+      --left_;
+    }
+    for (; left_ > 1; --left_) *values_++ = 1;
+    if (left_ == 1) *values_ = static_cast<int32_t>(excess_ + 1);
+    *window = window_;
+    return is_good_ ? Fault::kNone : Fault::kCountSum;
+  }
+
+ private:
+  uint32_t TakeCount(uint32_t excess, uint32_t left) {
+    const uint32_t* const codes = model_.count_codes(Family::kCount, CountLevel(left));
+    return window_.TakeValue(
+        model_.tables(Family::kCount).data() + codes[std::min(excess, CompactModel::kMaxExcess)],
+        count_mask_);
+  }
+  void TakeOne(uint32_t more, uint32_t left) {
+    if (more == kPairLimit && excess_ >= kPairLimit) {
+      window_.Refill();
+      more += TakeCount(excess_ - kPairLimit, left);
+    }
+    Subtract(more);
+  }
+  // More than there is ends the record: its last counts are 1, and it is not good.
+  void Subtract(uint32_t more) {
+    if (more > excess_) [[unlikely]] {
+      is_good_ = false;
+      more = excess_;
+    }
+    *values_++ = static_cast<int32_t>(more + 1);
+    excess_ -= more;
+  }
+
+  BitWindow window_;
+  const CompactModel& model_;
+  const HuffmanTables::Entry* pairs_;
+  uint64_t pair_mask_, count_mask_;
+  int32_t* values_;
+  uint32_t left_, excess_;
+  bool is_good_ = true;
+};
+
+// Goes through the ids of a record, one a step.
+template <bool kIds>
+class RecordDecoder::IdCursor {
+ public:
+  IdCursor(RecordDecoder* decoder, const BitWindow& window, uint32_t c)
+      : window_(window),
+        model_(decoder->model_),
+        gaps_(model_.tables(Family::kGap).data()),
+        mask_(decoder->mask(Family::kGap)),
+        codes_(model_.gap_codes()),
+        buckets_(model_.buckets(c)),
+        num_buckets_(model_.num_buckets(c)),
+        ids_(decoder->record_.ids()),
+        found_(decoder->record_.buckets()),
+        left_(decoder->record_.size()),
+        context_(model_.first_context(c)) {}
+
+  bool has_id() const { return left_ > 0; }
+  // REQUIRES: has_id().
+  void TakeId() {
+    window_.Refill();
+    const uint32_t b =
+        next_ + window_.TakeValue(gaps_ + codes_[context_ + QuarterLog2(left_)], mask_);
+    --left_;
+    if (b >= num_buckets_) [[unlikely]] {
+      is_good_ = false;
+      left_ = 0;
+      return;
+    }
+    const CompactModel::Bucket bucket = buckets_[b];
+    if constexpr (kIds) {
+      const uint32_t entry = window_.Take(bucket.bits);
+      const uint32_t id =
+          bucket.base == CompactModel::kRawBase ? entry : model_.id_at(bucket.base + entry);
+      *ids_++ = static_cast<int32_t>(id);
+      largest_ = std::max(largest_, id);
+    } else {
+      window_.Drop(bucket.bits);
+    }
+    *found_++ = static_cast<uint8_t>(b);
+    next_ = b + bucket.step;
+    context_ = bucket.context;
+  }
+  Fault Finish(BitWindow* window) const {
+    *window = window_;
+    if (!is_good_) return Fault::kBucket;
+    return largest_ >= model_.format().vocab_size ? Fault::kId : Fault::kNone;
+  }
+
+ private:
+  BitWindow window_;
+  const CompactModel& model_;
+  const HuffmanTables::Entry* gaps_;
+  uint64_t mask_;
+  const uint32_t* codes_;
+  const CompactModel::Bucket* buckets_;
+  uint32_t num_buckets_;
+  int32_t* ids_;
+  uint8_t* found_;
+  uint32_t left_, context_, next_ = 0, largest_ = 0;
+  bool is_good_ = true;
+};
+
+template <bool kIds>
+inline Fault RecordDecoder::Take(BitWindow* window, uint32_t* c, BlockSections* sections) {
+  Fault fault = TakeHead(window, c, sections);
+  if (fault != Fault::kNone) [[unlikely]]
+    return fault;
+  uint64_t at = window->position();
+  const auto account = [&](uint64_t BlockSections::* section) {
+    if (sections == nullptr) return;
+    sections->*section += window->position() - at;
+    at = window->position();
+  };
+  if (has_counts_ && record_.size() > 0) {
+    CountCursor counts(this, *window);
+    while (counts.has_pair()) counts.TakePair();
+    fault = counts.Finish(window);
+    if (fault != Fault::kNone) [[unlikely]]
+      return fault;
+  }
+  account(&BlockSections::counts);
+  IdCursor<kIds> ids(this, *window, *c);
+  while (ids.has_id()) ids.TakeId();
+  fault = ids.Finish(window);
+  if (fault != Fault::kNone) [[unlikely]]
+    return fault;
+  account(&BlockSections::ids);
+  if (!has_counts_) TakeWeights(window, record_.size());
+  account(&BlockSections::weights);
+  return window->is_overrun() ? Fault::kOverrun : Fault::kNone;
+}
+
+inline bool RecordDecoder::TakeTwo(RecordDecoder* first, BitWindow* first_window, uint32_t* first_c,
+                                   RecordDecoder* second, BitWindow* second_window,
+                                   uint32_t* second_c) {
+  const Fault heads[] = {first->TakeHead(first_window, first_c, nullptr),
+                         second->TakeHead(second_window, second_c, nullptr)};
+  if (heads[0] != Fault::kNone || heads[1] != Fault::kNone) return false;
+  bool is_good = true;
+  if (first->has_counts_) {
+    CountCursor a(first, *first_window);
+    CountCursor b(second, *second_window);
+    while (a.has_pair() && b.has_pair()) {
+      a.TakePair();
+      b.TakePair();
+    }
+    while (a.has_pair()) a.TakePair();
+    while (b.has_pair()) b.TakePair();
+    is_good &= first->record_.size() == 0 || a.Finish(first_window) == Fault::kNone;
+    is_good &= second->record_.size() == 0 || b.Finish(second_window) == Fault::kNone;
+  }
+  IdCursor<true> a(first, *first_window, *first_c);
+  IdCursor<true> b(second, *second_window, *second_c);
+  while (a.has_id() && b.has_id()) {
+    a.TakeId();
+    b.TakeId();
+  }
+  while (a.has_id()) a.TakeId();
+  while (b.has_id()) b.TakeId();
+  is_good &= a.Finish(first_window) == Fault::kNone && b.Finish(second_window) == Fault::kNone;
+  if (!first->has_counts_) {
+    first->TakeWeights(first_window, first->record_.size());
+    second->TakeWeights(second_window, second->record_.size());
+  }
+  return is_good && !first_window->is_overrun() && !second_window->is_overrun();
 }
 
 inline void RecordDecoder::TakeWeights(BitWindow* window, uint32_t k) {
@@ -264,8 +362,7 @@ inline Fault RecordDecoder::TakeToken(BitWindow* window, uint32_t c, uint32_t* t
     }
     window->Refill();
   }
-  const uint32_t b =
-      window->TakeSymbol(code(Family::kTokenBucket, c), mask(Family::kTokenBucket));
+  const uint32_t b = window->TakeSymbol(code(Family::kTokenBucket, c), mask(Family::kTokenBucket));
   if (b >= model_.num_buckets(c)) [[unlikely]]
     return Fault::kTokenBucket;
   *token = TakeIdIn(model_.buckets(c)[b], window);

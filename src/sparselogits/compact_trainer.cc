@@ -15,6 +15,12 @@ namespace {
 using compact::Family;
 
 constexpr double kPrior = 2000;       // ids of the overall distribution that a class starts with
+constexpr size_t kMaxOwnIds = 8192;   // of a class
+constexpr double kUnknownSize = 100;  // of a cache, in sizes of its samples
+// Bits that an id saves a time in a class's own list, where it can stand in its order, at least;
+// and in the global list.
+constexpr double kLeastSaved = 1;
+constexpr double kGlobalSaved = 4;
 constexpr uint32_t kTargetBuckets = 252;
 constexpr uint32_t kMaxGlobalIds = 1u << 20;
 
@@ -51,12 +57,13 @@ struct IdRanks {
   std::vector<double> shares;     // of each rank
   static constexpr uint32_t kUnseen = 0xFFFFFFFFu;
 
-  IdRanks(uint32_t vocab_size, const std::vector<BlockView>& blocks) {
+  // Of ids that occur at least so often.
+  IdRanks(uint32_t vocab_size, const std::vector<BlockView>& blocks, double least_count) {
     std::vector<uint32_t> counts(vocab_size, 0);
     for (const BlockView& block : blocks)
       for (const uint32_t id : block.token_ids) ++counts[id];
     for (uint32_t id = 0; id < vocab_size; ++id)
-      if (counts[id] > 0) ids.push_back(id);
+      if (counts[id] > 0 && counts[id] >= least_count) ids.push_back(id);
     std::stable_sort(ids.begin(), ids.end(),
                      [&](uint32_t a, uint32_t b) { return counts[a] > counts[b]; });
     if (ids.size() > kMaxGlobalIds) ids.resize(kMaxGlobalIds);
@@ -139,7 +146,9 @@ std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>&
   for (uint32_t g = 0; g < labels.size(); ++g) labels[g] = std::min(g, num_classes - 1);
   Bags seeds = groups;
   seeds.offsets.resize(std::min<size_t>(num_classes, groups.size()) + 1);
-  LatentClasses seeded = FitClasses(seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())}, num_classes, 30, 0);
+  LatentClasses seeded = FitClasses(
+      seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())},
+      num_classes, 30, 0);
   const LatentClasses fitted = ContinueClasses(groups, ranks.shares, std::move(seeded), 30, 10);
   std::vector<uint32_t> class_of_top(num_items, 0);
   for (uint32_t g = 0; g < order.size(); ++g) class_of_top[order[g]] = fitted.of_bag[g];
@@ -184,9 +193,10 @@ std::vector<uint8_t> HazardsOf(const std::vector<double>& masses) {
   return hazards;
 }
 
-// The lists and buckets of one class. `raw_share`: of ids that are in no list.
+// The lists and buckets of one class. `raw_share`: of ids that are in no list. `uses_per_sample`:
+// how often the cache will use what was counted once.
 ModelContent::Class MakeClass(const IdRanks& ranks, const LatentClasses& classes, uint32_t c,
-                              uint32_t max_ids, double raw_share) {
+                              int id_bits, double raw_share, double uses_per_sample) {
   const size_t k = classes.num_classes;
   const size_t num_items = ranks.ids.size();
   std::vector<double> mass(num_items);
@@ -195,13 +205,16 @@ ModelContent::Class MakeClass(const IdRanks& ranks, const LatentClasses& classes
     mass[r] = classes.item_counts[r * k + c] + kPrior * ranks.shares[r];
     total += mass[r];
   }
+  // An id is worth its place in the file where its uses save as many bits.
   std::vector<uint32_t> order;
-  for (uint32_t r = 0; r < num_items; ++r)
-    if (classes.item_counts[r * k + c] >= 1) order.push_back(r);
+  for (uint32_t r = 0; r < num_items && k > 1; ++r) {
+    const double uses = classes.item_counts[r * k + c] * uses_per_sample;
+    const double saved = std::max(kLeastSaved, std::log2(mass[r] / total / ranks.shares[r]));
+    if (uses * saved > id_bits) order.push_back(r);
+  }
   std::stable_sort(order.begin(), order.end(),
                    [&](uint32_t a, uint32_t b) { return mass[a] > mass[b]; });
-  if (k == 1) order.clear();
-  if (order.size() > max_ids) order.resize(max_ids);
+  if (order.size() > kMaxOwnIds) order.resize(kMaxOwnIds);
 
   ModelContent::Class made;
   std::vector<double> own, global(num_items);
@@ -242,14 +255,19 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
   const size_t positions = samples.num_positions();
   uint32_t num_classes = options.num_classes;
   if (num_classes == 0)
-    num_classes = positions < 4096 ? 1
-                                   : std::min(64u, std::bit_floor(static_cast<uint32_t>(
-                                                       std::min<size_t>(positions, 1u << 20) / 512)));
-  const uint32_t max_ids = options.max_class_ids == 0 ? 2048 : options.max_class_ids;
+    num_classes = positions < 4096
+                      ? 1
+                      : std::min(64u, std::bit_floor(static_cast<uint32_t>(
+                                          std::min<size_t>(positions, 1u << 20) / 512)));
+  const double uses_per_sample =
+      options.expected_positions == 0
+          ? kUnknownSize
+          : static_cast<double>(options.expected_positions) / static_cast<double>(positions);
 
   ModelContent content;
   content.format = format;
-  const IdRanks ranks(format.vocab_size, learnt);
+  const int id_bits = packed::TokenBits(format.vocab_size);
+  const IdRanks ranks(format.vocab_size, learnt, id_bits / (kGlobalSaved * uses_per_sample));
   size_t unseen = 0, seen = 0;
   for (const BlockView& block : held_out)
     for (const uint32_t id : block.token_ids)
@@ -259,13 +277,13 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
 
   const Bags bags = BagsOf(learnt, ranks);
   std::vector<uint32_t> labels(bags.size(), 0);
-  if (num_classes > 1)
-    labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
-  const LatentClasses classes = FitClasses(bags, ranks.shares, std::move(labels), num_classes,
-                                           kPrior, num_classes > 1 ? 14 : 0);
+  if (num_classes > 1) labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
+  LatentClasses classes = FitClasses(bags, ranks.shares, std::move(labels), num_classes, kPrior,
+                                     num_classes > 1 ? 14 : 0);
+  if (num_classes > 1) ExpectCounts(bags, ranks.shares, kPrior, &classes);
   content.global_ids = ranks.ids;
   for (uint32_t c = 0; c < num_classes; ++c)
-    content.classes.push_back(MakeClass(ranks, classes, c, max_ids, raw_share));
+    content.classes.push_back(MakeClass(ranks, classes, c, id_bits, raw_share, uses_per_sample));
   TrainCodes(learnt, held_out, &content);
   return CompactModel::Parse(EncodeModel(content), out);
 }

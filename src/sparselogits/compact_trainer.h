@@ -6,8 +6,10 @@
 namespace sparselogits {
 
 struct TrainingOptions {
-  uint32_t num_classes = 0;   // 0: as many as the positions can tell apart
-  uint32_t max_class_ids = 0;  // of a class's own list; 0: 2,048
+  uint32_t num_classes = 0;  // 0: as many as the positions can tell apart
+  // Of the cache that will use the model, which is the larger the more it pays for. 0: unknown, and
+  // taken for many times the samples.
+  uint64_t expected_positions = 0;
 };
 
 // REQUIRES: the block is valid for `format` and holds at least one position. It may be of any

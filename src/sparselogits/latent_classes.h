@@ -1,5 +1,6 @@
 // Sorts positions into classes whose ids resemble each other: a mixture of unigram distributions,
-// fitted by hard expectation-maximisation (Celeux and Govaert 1992, "A classification EM algorithm").
+// fitted by hard expectation-maximisation (Celeux and Govaert 1992, "A classification EM
+// algorithm").
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@ struct Bags {
   std::vector<float> weights;  // of each item; empty: 1 each
 
   size_t size() const { return offsets.size() - 1; }
+  float weight(size_t i) const { return weights.empty() ? 1.0f : weights[i]; }
 };
 
 struct LatentClasses {
@@ -29,6 +31,11 @@ struct LatentClasses {
 LatentClasses FitClasses(const Bags& bags, std::span<const double> item_shares,
                          std::vector<uint32_t> labels, uint32_t num_classes, double prior,
                          int rounds);
+
+// Replaces the counts of items by expected ones: each bag counts in every class by how probable
+// that is. What the lists of ids are made from; a bag still has one class.
+void ExpectCounts(const Bags& bags, std::span<const double> item_shares, double prior,
+                  LatentClasses* classes);
 
 // Rounds from classes that are known, whose bags may be others.
 LatentClasses ContinueClasses(const Bags& bags, std::span<const double> item_shares,

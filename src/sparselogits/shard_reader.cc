@@ -7,8 +7,8 @@
 
 namespace sparselogits {
 
-Status ShardReader::Open(const std::string& path, const Models& models,
-                         CheckPayload check_payloads, std::unique_ptr<ShardReader>* out) {
+Status ShardReader::Open(const std::string& path, const Models& models, CheckPayload check_payloads,
+                         std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<MappedFile> file;
   SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(path, &file));
   return Open(std::move(file), models, check_payloads, out);

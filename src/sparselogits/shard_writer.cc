@@ -10,21 +10,31 @@
 
 namespace sparselogits {
 
-Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader frame, ByteSpan content,
-                   uint32_t* chain, uint64_t* offset) {
-  frame.content_length = static_cast<uint32_t>(content.size());
-  ByteSpan payload = content;
+namespace {
+
+// The content as an LZ4 block; empty where that may not be, or does not pay.
+Bytes Wrapped(const ShardHeader& header, FrameType type, ByteSpan content) {
   Bytes wrapped;
-  const bool may_wrap = frame.type != FrameType::kCommit && frame.type != FrameType::kIndex &&
+  const bool may_wrap = type != FrameType::kCommit && type != FrameType::kIndex &&
                         (header.incompatible_features & kFeatureLz4Frames) != 0 &&
                         CurrentLz4() != nullptr && !content.empty();
   // Worth it only from 3 % on (formats/v1.md section 4).
-  if (may_wrap && CurrentLz4()->compress(content, &wrapped) &&
-      wrapped.size() + content.size() * 3 / 100 < content.size() &&
-      content.size() <= MaxLz4Ratio(frame.type) * (wrapped.size() + 1)) {
-    frame.wrapping = Wrapping::kLz4;
-    payload = wrapped;
-  }
+  if (!may_wrap || !CurrentLz4()->compress(content, &wrapped) ||
+      wrapped.size() + content.size() * 3 / 100 >= content.size() ||
+      content.size() > MaxLz4Ratio(type) * (wrapped.size() + 1))
+    return {};
+  return wrapped;
+}
+
+size_t PayloadLength(ByteSpan content, ByteSpan wrapped) {
+  return wrapped.empty() ? content.size() : wrapped.size();
+}
+
+Status AppendPayload(OutputFile* file, const ShardHeader& header, FrameHeader frame,
+                     ByteSpan content, ByteSpan wrapped, uint32_t* chain, uint64_t* offset) {
+  frame.content_length = static_cast<uint32_t>(content.size());
+  frame.wrapping = wrapped.empty() ? Wrapping::kNone : Wrapping::kLz4;
+  const ByteSpan payload = wrapped.empty() ? content : wrapped;
   frame.payload_length = static_cast<uint32_t>(payload.size());
   Bytes bytes(kFrameHeaderLength);
   bytes.insert(bytes.end(), payload.begin(), payload.end());
@@ -36,6 +46,14 @@ Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader fram
   Store32(stored_crc, frame.frame_crc);
   *chain = ExtendCrc32c(*chain, stored_crc, sizeof(stored_crc));
   return file->Append(bytes);
+}
+
+}  // namespace
+
+Status AppendFrame(OutputFile* file, const ShardHeader& header, const FrameHeader& frame,
+                   ByteSpan content, uint32_t* chain, uint64_t* offset) {
+  const Bytes wrapped = Wrapped(header, frame.type, content);
+  return AppendPayload(file, header, frame, content, wrapped, chain, offset);
 }
 
 Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& index,
@@ -56,9 +74,7 @@ Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& 
 
 ShardWriter::ShardWriter(const ShardHeader& header, ModelPtr model,
                          std::unique_ptr<OutputFile> file)
-    : header_(header),
-      file_(std::move(file)),
-      codecs_(header.config.format, std::move(model)) {}
+    : header_(header), file_(std::move(file)), codecs_(header.config.format, std::move(model)) {}
 
 Status ShardWriter::Create(const std::string& path, ShardHeader header, ByteSpan metadata,
                            ModelPtr model, std::unique_ptr<ShardWriter>* out) {
@@ -182,11 +198,15 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   frame.type = FrameType::kBlock;
   Bytes content;
   codecs_.of(CodecId::kPacked).Encode(block, &content);
+  Bytes wrapped = Wrapped(header_, FrameType::kBlock, content);
   Bytes compact;
-  if (codecs_.has(CodecId::kCompact) && codecs_.of(CodecId::kCompact).Encode(block, &compact) &&
-      compact.size() < content.size()) {
-    content = std::move(compact);
-    frame.codec = CodecId::kCompact;
+  if (codecs_.has(CodecId::kCompact) && codecs_.of(CodecId::kCompact).Encode(block, &compact)) {
+    Bytes wrapped_compact = Wrapped(header_, FrameType::kBlock, compact);
+    if (PayloadLength(compact, wrapped_compact) < PayloadLength(content, wrapped)) {
+      content = std::move(compact);
+      wrapped = std::move(wrapped_compact);
+      frame.codec = CodecId::kCompact;
+    }
   }
   frame.num_items = static_cast<uint32_t>(num_positions);
   frame.num_entries = static_cast<uint32_t>(num_entries);
@@ -194,7 +214,9 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   if (offset + kFrameHeaderLength + PaddedLength(content.size()) + TailLength() > kMaxShardLength)
     return failure_ =
                Status::Io("the shard is full: its limit is 2^35 bytes", EFBIG).In(file_->path());
-  SPARSELOGITS_RETURN_IF_ERROR(WriteFrame(frame, content));
+  uint64_t written_at = 0;
+  failure_ = AppendPayload(file_.get(), header_, frame, content, wrapped, &chain_, &written_at);
+  SPARSELOGITS_RETURN_IF_ERROR(failure_);
   index_.AddBlock(offset, frame.num_items);
   pending_position_ += num_positions;
   pending_entry_ += num_entries;

@@ -68,7 +68,7 @@ Status SealShard(OutputFile* file, const ShardHeader& header, const ShardIndex& 
                  const Totals& totals, uint32_t chain, const std::string& path);
 
 // Appends a frame and extends `chain` with its frame_crc.
-Status AppendFrame(OutputFile* file, const ShardHeader& header, FrameHeader frame, ByteSpan content,
-                   uint32_t* chain, uint64_t* offset);
+Status AppendFrame(OutputFile* file, const ShardHeader& header, const FrameHeader& frame,
+                   ByteSpan content, uint32_t* chain, uint64_t* offset);
 
 }  // namespace sparselogits

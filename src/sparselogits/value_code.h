@@ -19,7 +19,8 @@ struct ValueSymbol {
 // REQUIRES: value <= kMaxValue.
 inline ValueSymbol SplitValue(uint32_t value) {
   if (value < kExactValues) return {value, 0, 0};
-  const int extra_bits = std::bit_width(value) - 3;  // the leading one and two bits are the symbol's
+  const int extra_bits =
+      std::bit_width(value) - 3;  // the leading one and two bits are the symbol's
   const uint32_t leading = value >> extra_bits & 3;
   return {kExactValues + static_cast<uint32_t>(extra_bits - 3) * 4 + leading, extra_bits,
           value & ((1u << extra_bits) - 1)};
@@ -31,8 +32,7 @@ inline constexpr int ExtraBits(uint32_t symbol) {
 
 // The smallest value of a symbol.
 inline constexpr uint32_t ValueBase(uint32_t symbol) {
-  return symbol < kExactValues ? symbol
-                               : (4 | ((symbol - kExactValues) & 3)) << ExtraBits(symbol);
+  return symbol < kExactValues ? symbol : (4 | ((symbol - kExactValues) & 3)) << ExtraBits(symbol);
 }
 
 // How many symbols the values 0 ... largest have.

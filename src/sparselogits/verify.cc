@@ -98,8 +98,7 @@ std::vector<uint64_t> ReadIds(const ShardReader& reader, uint32_t first, uint32_
 }  // namespace
 
 VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, const Models& models,
-                         AfterFault after,
-                         const ShardWalker::Progress& progress) {
+                         AfterFault after, const ShardWalker::Progress& progress) {
   VerifiedShard found;
   const std::string& path = file->path();
   const ByteSpan bytes = file->bytes();

@@ -32,8 +32,7 @@ enum class AfterFault { kStop, kGoOn };
 
 // Finds the first fault, or all. `progress`, if not empty, is called with the bytes done.
 VerifiedShard FindFaults(std::shared_ptr<const MappedFile> file, const Models& models,
-                         AfterFault after,
-                         const ShardWalker::Progress& progress = {});
+                         AfterFault after, const ShardWalker::Progress& progress = {});
 
 // Stops at the first fault and returns it.
 Status VerifyShard(std::shared_ptr<const MappedFile> file, const Models& models,

@@ -62,7 +62,7 @@ inline std::unique_ptr<ShardWriter> CreateShard(const std::string& path, size_t 
   ShardHeader header = KnownHeader(repeats);
   header.uuid = {1, static_cast<uint8_t>(number), static_cast<uint8_t>(number >> 8)};
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(path, header, kNoMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(path, header, kNoMetadata, nullptr, &writer));
   return writer;
 }
 
@@ -89,7 +89,7 @@ class KnownCache {
 
   std::unique_ptr<CacheReader> Open(size_t max_open_shards = kMaxOpenShards) const {
     std::unique_ptr<CacheReader> reader;
-    CHECK_OK(CacheReader::Open(rows, config, CheckPayload::kYes, &reader, max_open_shards));
+    CHECK_OK(CacheReader::Open(rows, config, {}, CheckPayload::kYes, &reader, max_open_shards));
     return reader;
   }
 

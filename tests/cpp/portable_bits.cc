@@ -100,7 +100,7 @@ std::string HashOfWritten(const ShardReader& shard, const Content& content) {
   const TemporaryDirectory directory;
   std::unique_ptr<ShardWriter> writer;
   const uint8_t metadata[] = {'{', '}'};
-  CHECK_OK(ShardWriter::Create(directory / "partial", header, metadata, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "partial", header, metadata, nullptr, &writer));
   CHECK_OK(writer->Append(input));
   CHECK_OK(writer->Finish(directory / "shard"));
   std::unique_ptr<MappedFile> file;
@@ -116,7 +116,7 @@ void AddShards(const fs::path& golden, std::vector<std::string>* lines) {
     if (entry.path().extension() == ".slc") paths.push_back(entry.path());
   for (const fs::path& path : paths) {
     std::unique_ptr<ShardReader> shard;
-    CHECK_OK(ShardReader::Open(path.string(), CheckPayload::kYes, &shard));
+    CHECK_OK(ShardReader::Open(path.string(), {}, CheckPayload::kYes, &shard));
     const Content content = Decode(*shard);
     lines->push_back("shard " + fs::relative(path, golden / "valid").generic_string() +
                      " decoded " + HashOfContent(content) + " written " +

@@ -40,7 +40,7 @@ std::vector<int64_t> Repeats() {
 
 bool HasWrappedBlocks(const std::string& path) {
   VerifiedShard verified;
-  CHECK_OK(VerifyShard(path, {}, &verified));
+  CHECK_OK(VerifyShard(path, {}, {}, &verified));
   return verified.walker->sections().wrapped_blocks > 0;
 }
 
@@ -98,7 +98,7 @@ TEST(the_shard_that_was_used_longest_ago_is_the_one_to_close) {
 TEST(a_limit_of_no_shards_is_refused) {
   const KnownCache cache(1, 1, 1);
   std::unique_ptr<CacheReader> reader;
-  CHECK(CacheReader::Open(cache.rows, cache.config, CheckPayload::kYes, &reader, 0).code() ==
+  CHECK(CacheReader::Open(cache.rows, cache.config, {}, CheckPayload::kYes, &reader, 0).code() ==
         StatusCode::kInvalidArgument);
 }
 
@@ -156,11 +156,12 @@ TEST(readers_beside_a_writer_see_whole_shards_or_none) {
         rows = manifest;
       }
       std::unique_ptr<CacheReader> reader;
-      CHECK_OK(CacheReader::Open(rows, KnownHeader(1).config, CheckPayload::kYes, &reader, 4));
+      CHECK_OK(CacheReader::Open(rows, KnownHeader(1).config, {}, CheckPayload::kYes, &reader, 4));
       CheckAll(content, *reader, rows.size() * kSequencesPerShard);
       // The shard that is being written: it is refused, or it is whole and only lacks its name.
       std::unique_ptr<ShardReader> unfinished;
-      if (ShardReader::Open(path(rows.size()) + ".partial", CheckPayload::kYes, &unfinished).ok())
+      if (ShardReader::Open(path(rows.size()) + ".partial", {}, CheckPayload::kYes, &unfinished)
+              .ok())
         CHECK_EQ(unfinished->footer().totals.num_sequences, uint64_t{kSequencesPerShard});
     }
   };
@@ -170,7 +171,7 @@ TEST(readers_beside_a_writer_see_whole_shards_or_none) {
     write();
   });
   std::unique_ptr<CacheReader> reader;
-  CHECK_OK(CacheReader::Open(manifest, KnownHeader(1).config, CheckPayload::kYes, &reader));
+  CHECK_OK(CacheReader::Open(manifest, KnownHeader(1).config, {}, CheckPayload::kYes, &reader));
   CheckAll(content, *reader, kShards * kSequencesPerShard);
 }
 

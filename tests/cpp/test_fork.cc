@@ -127,7 +127,7 @@ TEST(a_child_writes_nothing_with_its_parents_writer) {
   CHECK_OK(writer->Append(KnownSequences(40, 1, 1).view()));
   const ShardRow row = FinishShard(writer.get(), path);
   std::unique_ptr<CacheReader> reader;
-  CHECK_OK(CacheReader::Open({row}, KnownHeader(1).config, CheckPayload::kYes, &reader));
+  CHECK_OK(CacheReader::Open({row}, KnownHeader(1).config, {}, CheckPayload::kYes, &reader));
   CheckAll(KnownSequences(0, 41, 1), *reader, 41);
 }
 
@@ -193,7 +193,7 @@ TEST(a_writer_writes_on_while_another_thread_forks) {
       }));
   });
   std::unique_ptr<CacheReader> reader;
-  CHECK_OK(CacheReader::Open(rows, KnownHeader(1).config, CheckPayload::kYes, &reader));
+  CHECK_OK(CacheReader::Open(rows, KnownHeader(1).config, {}, CheckPayload::kYes, &reader));
   CheckAll(content, *reader, kShards);
 }
 

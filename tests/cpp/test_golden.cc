@@ -20,7 +20,7 @@ std::vector<fs::path> Shards(const char* kind) {
 
 Status Verify(const fs::path& path) {
   VerifiedShard verified;
-  return VerifyShard(path.string(), {}, &verified);
+  return VerifyShard(path.string(), {}, {}, &verified);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ std::unique_ptr<ShardWriter> NewWriter(const std::string& path) {
   header.config.sampler = "multinomial";
   header.block_log2 = 6;
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(path, header, kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(path, header, kMetadata, nullptr, &writer));
   return writer;
 }
 
@@ -45,7 +45,7 @@ TEST(a_commit_of_many_sequences_writes_several_frames) {
   CHECK_OK(writer->Append(sequences.view()));
   CHECK_OK(writer->Finish(directory / "s"));
   VerifiedShard verified;
-  CHECK_OK(VerifyShard(directory / "s", {}, &verified));
+  CHECK_OK(VerifyShard(directory / "s", {}, {}, &verified));
   CHECK_EQ(verified.reader->index().num_sequence_frames(), 2u);
   CHECK_EQ(verified.reader->index().sequence_frame_start(1), kMaxSequencesPerFrame);
   CHECK(verified.walker->sequence_ids() == sequences.sequence_ids);

@@ -3,47 +3,16 @@
 #include <memory>
 
 #include "check.h"
+#include "codec_checks.h"
 #include "random_block.h"
-#include "sparselogits/codec.h"
-#include "sparselogits/half.h"
+#include "sparselogits/packed_codec.h"
 
 using namespace sparselogits;
 using sparselogits::testing::AllFormats;
+using sparselogits::testing::CheckRange;
+using sparselogits::testing::Content;
 using sparselogits::testing::RandomBlock;
-
-namespace {
-
-// Exactly as many readable bytes as a codec may touch, so that the sanitizer sees any more.
-struct Content {
-  explicit Content(const Bytes& encoded) : bytes(encoded), size(encoded.size()) {
-    bytes.resize(size + kReadPadding);
-    bytes.shrink_to_fit();
-  }
-  ByteSpan span() const { return {bytes.data(), size}; }
-  Bytes bytes;
-  size_t size;
-};
-
-void CheckRange(const RandomBlock& block, const RecordFormat& format, const RecordBatch& found,
-                uint32_t first, uint32_t last) {
-  size_t entry = 0;
-  for (uint32_t position = 0; position < first; ++position) entry += block.entries[position];
-  CHECK_EQ(found.offsets.size(), size_t{last - first});
-  size_t out = 0;
-  for (uint32_t position = first; position < last; ++position) {
-    for (uint32_t i = 0; i < block.entries[position]; ++i, ++entry, ++out) {
-      CHECK_EQ(found.token_ids[out], static_cast<int32_t>(block.token_ids[entry]));
-      if (format.value_kind == ValueKind::kCounts)
-        CHECK_EQ(found.counts[out], block.counts[entry]);
-      else
-        CHECK_EQ(found.weights[out], WeightFromBits(block.weight_bits[entry], format.weight_dtype));
-    }
-    CHECK_EQ(found.offsets[position - first], static_cast<int64_t>(out));
-  }
-  CHECK_EQ(found.token_ids.size(), out);
-}
-
-}  // namespace
+using sparselogits::testing::TotalBits;
 
 TEST(every_format_round_trips) {
   std::mt19937 random(7);
@@ -51,25 +20,22 @@ TEST(every_format_round_trips) {
     for (const uint32_t n : {1u, 63u, 64u, 65u, 300u})
       for (const int empty_percent : {0, 30, 100}) {
         const RandomBlock block(format, n, empty_percent, &random);
-        const auto codec = MakeCodec(CodecId::kPacked, format);
+        const PackedCodec codec(format);
         Bytes encoded;
-        codec->Encode(block.view(), &encoded);
+        codec.Encode(block.view(), &encoded);
         const Content content(encoded);
         RecordBatch found;
-        CHECK_OK(codec->DecodeRecords(content.span(), n, 0, n, &found));
+        CHECK_OK(codec.Decode(content.span(), n, 0, n, &found, nullptr));
         CheckRange(block, format, found, 0, n);
         if (format.store_tokens) {
           std::vector<int32_t> tokens(n);
-          CHECK_OK(codec->DecodeTokens(content.span(), n, 0, n, tokens.data()));
+          CHECK_OK(codec.DecodeTokens(content.span(), n, 0, n, tokens.data()));
           CHECK(std::equal(tokens.begin(), tokens.end(), block.tokens.begin()));
         }
         BlockSections sections;
-        CHECK_OK(codec->Check(content.span(), n, static_cast<uint32_t>(block.token_ids.size()),
-                              &sections));
-        CHECK_EQ(sections.block_header + sections.directory + sections.tokens + sections.presence +
-                     sections.counts + sections.entry_numbers + sections.ids + sections.weights +
-                     sections.stretch_padding,
-                 uint64_t{8} * encoded.size());
+        CHECK_OK(codec.Check(content.span(), n, static_cast<uint32_t>(block.token_ids.size()),
+                             &sections));
+        CHECK_EQ(TotalBits(sections), uint64_t{8} * encoded.size());
       }
 }
 
@@ -77,14 +43,14 @@ TEST(any_range_of_a_block_decodes_alone) {
   std::mt19937 random(8);
   const RecordFormat format{49152, 50, ValueKind::kCounts, WeightDtype::kNone, false};
   const RandomBlock block(format, 200, 20, &random);
-  const auto codec = MakeCodec(CodecId::kPacked, format);
+  const PackedCodec codec(format);
   Bytes encoded;
-  codec->Encode(block.view(), &encoded);
+  codec.Encode(block.view(), &encoded);
   const Content content(encoded);
   for (uint32_t first = 0; first <= 200; first += 7)
     for (uint32_t last = first; last <= 200; last += 13) {
       RecordBatch found;
-      CHECK_OK(codec->DecodeRecords(content.span(), 200, first, last, &found));
+      CHECK_OK(codec.Decode(content.span(), 200, first, last, &found, nullptr));
       CheckRange(block, format, found, first, last);
     }
 }
@@ -94,7 +60,7 @@ TEST(empty_positions_cost_a_bit) {
   std::mt19937 random(9);
   const RandomBlock block(format, 64 * 16, 100, &random);
   Bytes encoded;
-  MakeCodec(CodecId::kPacked, format)->Encode(block.view(), &encoded);
+  PackedCodec(format).Encode(block.view(), &encoded);
   CHECK(encoded.size() <= 64 * 16 / 8 + 2 * 15 + 4);
 }
 
@@ -105,9 +71,9 @@ TEST(mutated_content_is_survived) {
   for (const RecordFormat& format : AllFormats()) {
     const uint32_t n = 70;
     const RandomBlock block(format, n, 10, &random);
-    const auto codec = MakeCodec(CodecId::kPacked, format);
+    const PackedCodec codec(format);
     Bytes encoded;
-    codec->Encode(block.view(), &encoded);
+    codec.Encode(block.view(), &encoded);
     for (int round = 0; round < 300; ++round) {
       Bytes mutated = encoded;
       for (uint32_t flips = 1 + random() % 4; flips > 0; --flips)
@@ -116,15 +82,15 @@ TEST(mutated_content_is_survived) {
       const Content content(mutated);
       RecordBatch found;
       std::vector<int32_t> tokens(n);
-      Status status = codec->DecodeRecords(content.span(), n, 0, n, &found);
+      Status status = codec.Decode(content.span(), n, 0, n, &found, nullptr);
       if (status.ok() && format.store_tokens)
-        status = codec->DecodeTokens(content.span(), n, 0, n, tokens.data());
+        status = codec.DecodeTokens(content.span(), n, 0, n, tokens.data());
       for (size_t i = 0; i < found.token_ids.size(); ++i)
         CHECK(found.token_ids[i] >= 0 &&
               static_cast<uint32_t>(found.token_ids[i]) < format.vocab_size);
       BlockSections sections;
       const Status checked =
-          codec->Check(content.span(), n, static_cast<uint32_t>(block.token_ids.size()), &sections);
+          codec.Check(content.span(), n, static_cast<uint32_t>(block.token_ids.size()), &sections);
       CHECK(!checked.ok() || status.ok());  // the deep check is never more lenient
       refused += status.ok() ? 0 : 1;
     }
@@ -146,8 +112,7 @@ TEST(an_id_of_2_32_and_more_is_refused_not_wrapped) {
   records[0] = 0b111;                        // counts 1 and 1, and id 0
   records[kSecondOne / 8] = 1 << (kSecondOne % 8);
   RecordBatch found;
-  const Status status =
-      MakeCodec(CodecId::kPacked, format)->DecodeRecords({bytes.get(), size}, 1, 0, 1, &found);
+  const Status status = PackedCodec(format).Decode({bytes.get(), size}, 1, 0, 1, &found, nullptr);
   CHECK(status.code() == StatusCode::kCorruption);
   CHECK_EQ(status.field(), "ids");
 }

@@ -69,14 +69,14 @@ const uint8_t kMetadata[] = {'{', '}'};
 
 void WriteShard(const std::string& path, const RecordFormat& format, const Input& input) {
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(path + ".partial", MakeHeader(format), kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(path + ".partial", MakeHeader(format), kMetadata, nullptr, &writer));
   CHECK_OK(writer->Append(input.view()));
   CHECK_OK(writer->Finish(path));
 }
 
 void CheckSame(const Input& input, const std::string& path) {
   std::unique_ptr<ShardReader> shard;
-  CHECK_OK(ShardReader::Open(path, CheckPayload::kYes, &shard));
+  CHECK_OK(ShardReader::Open(path, {}, CheckPayload::kYes, &shard));
   const uint64_t n = input.input_ids.size();
   CHECK_EQ(shard->footer().totals.num_positions, n);
   RecordBatch batch;
@@ -108,7 +108,7 @@ TEST(shards_of_every_format_round_trip_and_verify) {
     WriteShard(path, format, input);
     CheckSame(input, path);
     VerifiedShard verified;
-    CHECK_OK(VerifyShard(path, {}, &verified));
+    CHECK_OK(VerifyShard(path, {}, {}, &verified));
     CHECK(verified.walker->sequence_ids() == input.sequence_ids);
   }
 }
@@ -117,14 +117,14 @@ TEST(entries_in_any_order_and_repeated_are_sorted_and_merged) {
   const TemporaryDirectory directory;
   const RecordFormat format{100, 5, ValueKind::kCounts, WeightDtype::kNone, true};
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, nullptr, &writer));
   const std::vector<int64_t> ids{7}, offsets{0, 5}, draws{9, 3, 9, 9, 1}, ones{1, 1, 1, 1, 1},
       sequence_offsets{0, 1};
   const std::vector<uint64_t> sequence_ids{0};
   CHECK_OK(writer->Append({ids, sequence_offsets, offsets, draws, ones, {}, sequence_ids}));
   CHECK_OK(writer->Finish(directory / "s"));
   std::unique_ptr<ShardReader> shard;
-  CHECK_OK(ShardReader::Open(directory / "s", CheckPayload::kYes, &shard));
+  CHECK_OK(ShardReader::Open(directory / "s", {}, CheckPayload::kYes, &shard));
   RecordBatch batch;
   CHECK_OK(shard->ReadPositions(0, 1, &batch, nullptr));
   const int32_t expected_ids[] = {1, 3, 9};
@@ -138,7 +138,7 @@ TEST(a_refused_append_changes_nothing) {
   std::mt19937 random(2);
   const Input good(kCounts, 100, &random);
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, nullptr, &writer));
   CHECK_OK(writer->Append(good.view()));
   const uint64_t before = writer->bytes_written();
   Input bad = good;
@@ -161,17 +161,17 @@ TEST(fingerprints_of_tokens_that_are_not_at_hand_are_stored_as_given) {
   SequenceInput given = input.view();
   given.fingerprints = fingerprints;
   std::unique_ptr<ShardWriter> writer;
-  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(format), kMetadata, nullptr, &writer));
   CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);  // tokens are stored
   format.store_tokens = false;
-  CHECK_OK(ShardWriter::Create(directory / "q", MakeHeader(format), kMetadata, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "q", MakeHeader(format), kMetadata, nullptr, &writer));
   given.fingerprints = too_few;
   CHECK(writer->Append(given).code() == StatusCode::kInvalidArgument);
   given.fingerprints = fingerprints;
   CHECK_OK(writer->Append(given));
   CHECK_OK(writer->Finish(directory / "s"));
   std::unique_ptr<ShardReader> shard;
-  CHECK_OK(ShardReader::Open(directory / "s", CheckPayload::kYes, &shard));
+  CHECK_OK(ShardReader::Open(directory / "s", {}, CheckPayload::kYes, &shard));
   std::vector<SequenceInfo> infos(2);
   CHECK_OK(shard->ReadSequenceTable(infos.data()));
   CHECK_EQ(infos[0].fingerprint, fingerprints[0]);
@@ -185,7 +185,7 @@ TEST(recovery_keeps_exactly_what_was_committed) {
   const std::string partial = directory / "p";
   {
     std::unique_ptr<ShardWriter> writer;
-    CHECK_OK(ShardWriter::Create(partial, MakeHeader(kCounts), kMetadata, &writer));
+    CHECK_OK(ShardWriter::Create(partial, MakeHeader(kCounts), kMetadata, nullptr, &writer));
     CHECK_OK(writer->Append(first.view()));
     CHECK_OK(writer->Commit());
     CHECK_OK(writer->Append(second.view()));  // two blocks of it reach the file, no commit does
@@ -197,7 +197,7 @@ TEST(recovery_keeps_exactly_what_was_committed) {
   CHECK(recovered.dropped_bytes > 0);
   CheckSame(first, directory / "s");
   VerifiedShard verified;
-  CHECK_OK(VerifyShard(directory / "s", {}, &verified));
+  CHECK_OK(VerifyShard(directory / "s", {}, {}, &verified));
 
   // However much of the tail is lost or torn, the result is the same, or nothing where the commit
   // is gone.
@@ -218,9 +218,9 @@ TEST(recovery_keeps_exactly_what_was_committed) {
 TEST(a_second_writer_of_the_same_file_is_refused) {
   const TemporaryDirectory directory;
   std::unique_ptr<ShardWriter> first, second;
-  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, &first));
-  CHECK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, &second).code() ==
-        StatusCode::kIo);
+  CHECK_OK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, nullptr, &first));
+  CHECK(ShardWriter::Create(directory / "p", MakeHeader(kCounts), kMetadata, nullptr, &second)
+            .code() == StatusCode::kIo);
   RecoveredShard recovered;
   CHECK(RecoverShard(directory / "p", directory / "s", &recovered).code() == StatusCode::kIo);
 }
@@ -240,7 +240,7 @@ TEST(every_flipped_bit_is_detected) {
     bytes[i] ^= bit;
     WriteFile(path, bytes);
     VerifiedShard verified;
-    const Status status = VerifyShard(path, {}, &verified);
+    const Status status = VerifyShard(path, {}, {}, &verified);
     if (status.ok()) sparselogits::testing::Fail(__FILE__, __LINE__, "byte " + std::to_string(i));
     CHECK(status.path() == path);
     CHECK(status.offset() >= 0 && !status.field().empty());
@@ -257,7 +257,7 @@ TEST(every_prefix_is_refused) {
   for (size_t size = 0; size < bytes.size(); ++size) {
     WriteFile(directory / "t", ByteSpan(bytes).first(size));
     std::unique_ptr<ShardReader> shard;
-    CHECK(!ShardReader::Open(directory / "t", CheckPayload::kYes, &shard).ok());
+    CHECK(!ShardReader::Open(directory / "t", {}, CheckPayload::kYes, &shard).ok());
   }
 }
 

@@ -90,6 +90,18 @@ WRONG = [
 ]
 
 
+def test_a_manifest_that_lists_models(tmp_path):
+    config = sl.CacheConfig(vocab_size=9, rounds=1, codec="compact")
+    packed = sl.CacheConfig(vocab_size=9, rounds=1)
+    for name, given in (("packed", packed), ("compact", config)):
+        model = sl.train_model(tmp_path / "packed") if name == "compact" else None
+        with sl.CacheWriter(tmp_path / name, given, model=model) as writer:
+            writer.append(np.array([3]), np.array([0, 1]), np.array([4]), np.array([1]))
+    manifest = json.loads((tmp_path / "compact" / "manifest.json").read_text())
+    VALIDATOR.validate(manifest)
+    assert manifest["models"] == [{"file": model.file_name, "bytes": model.nbytes}]
+
+
 # What no schema can see: the manifest does not describe these shards.
 FOREIGN = [
     (("config", "vocab_size"), 49153),
@@ -105,6 +117,22 @@ FOREIGN = [
     (("shards", 0, "entries"), 1),
     (("shards", 0, "sha256"), "0" * 64),
     (("shards",), MANIFEST["shards"][:1] * 2),
+]
+
+MODEL = "model-0123456789abcdef.slm"
+OTHER_NAMES = ("../" + MODEL, "." + MODEL, "model-0123456789ABCDEF.slm", "model-.slm", "", 1)
+WRONG_MODELS = [
+    (("models",), {}),
+    (("models",), [1]),
+    (("models",), [{"file": MODEL}]),
+    (("models",), [{"bytes": 1}]),
+    *((("models",), [{"file": MODEL, "bytes": size}]) for size in (-1, 1.5, 2**26 + 1, "1", None)),
+    *((("models",), [{"file": file, "bytes": 1}]) for file in OTHER_NAMES),
+]
+# What no schema can see: models that are not there, or are more than the shards.
+FOREIGN_MODELS = [
+    (("models",), [{"file": MODEL, "bytes": 1}]),
+    (("models",), [{"file": MODEL, "bytes": 1}] * 2),
 ]
 
 
@@ -130,9 +158,13 @@ def refuse(cache, manifest):
     (cache / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(reference_decoder.FormatError):
         reference_decoder.decode(cache)
+    library_refuses(cache)
+
+
+def library_refuses(cache):
     with pytest.raises(sl.SparseLogitsError) as caught:
         sl.open(cache).verify()
-    assert isinstance(caught.value, (sl.FormatError, sl.MismatchError))
+    assert isinstance(caught.value, (sl.FormatError, sl.MismatchError, sl.CacheIOError))
     assert str(cache) in str(caught.value)
 
 
@@ -149,6 +181,18 @@ def test_manifests_of_other_shards(cache, where, value):
     manifest = changed(where, value)
     VALIDATOR.validate(manifest)
     refuse(cache, manifest)
+
+
+@pytest.mark.parametrize("where,value", WRONG_MODELS + FOREIGN_MODELS, ids=str)
+def test_wrong_models(cache, where, value):
+    manifest = changed(where, value)
+    if (where, value) in WRONG_MODELS:
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate(manifest)
+    else:
+        VALIDATOR.validate(manifest)
+    (cache / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    library_refuses(cache)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "sparselogits"}', "\ufeff{}"])

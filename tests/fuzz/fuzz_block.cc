@@ -37,7 +37,7 @@ bool Decode(const BlockCodec& codec, const BlockInput& block, ByteSpan content, 
             uint32_t last, Flat* flat) {
   RecordBatch batch;
   batch.offsets.Append(0);
-  if (!codec.DecodeRecords(content, block.num_positions, first, last, &batch).ok()) return false;
+  if (!codec.Decode(content, block.num_positions, first, last, &batch, nullptr).ok()) return false;
   FUZZ_CHECK(batch.offsets.size() == size_t{last} - first + 1);
   FUZZ_CHECK(batch.offsets[last - first] == static_cast<int64_t>(batch.token_ids.size()));
   const bool is_counts = block.format.value_kind == ValueKind::kCounts;

@@ -78,10 +78,10 @@ void CheckSequence(const ShardReader& reader, uint32_t i, const SequenceInfo& in
 }
 
 // The shard is sound and holds the first sequences, and no more.
-void CheckShard(const std::string& path, const Sequences& sequences, size_t num_sequences,
-                ByteSpan metadata) {
+void CheckShard(const std::string& path, const Models& models, const Sequences& sequences,
+                size_t num_sequences, ByteSpan metadata) {
   VerifiedShard verified;
-  FUZZ_CHECK_OK(VerifyShard(path, {}, &verified));
+  FUZZ_CHECK_OK(VerifyShard(path, models, {}, &verified));
   const ShardReader& reader = *verified.reader;
   FUZZ_CHECK(reader.index().num_sequences() == num_sequences);
   Bytes found;
@@ -161,8 +161,8 @@ uint64_t CopyCut(const std::string& from, const std::string& to, uint64_t length
 
 // A machine that died with `cut` bytes of the file on its disk, and perhaps rubbish behind them.
 void CheckRecovery(const Scratch& scratch, const std::string& partial, uint64_t cut, ByteSpan torn,
-                   const std::vector<Committed>& commits, const Sequences& sequences,
-                   ByteSpan metadata) {
+                   const Models& models, const std::vector<Committed>& commits,
+                   const Sequences& sequences, ByteSpan metadata) {
   const std::string left = scratch / "left.slc.partial";
   const std::string path = scratch / "left.slc";
   const uint64_t intact = CopyCut(partial, left, cut, torn);
@@ -180,7 +180,7 @@ void CheckRecovery(const Scratch& scratch, const std::string& partial, uint64_t 
   }
   FUZZ_CHECK(recovered.totals.num_sequences == safe.num_sequences);
   FUZZ_CHECK(recovered.file_length == fs::file_size(path));
-  CheckShard(path, sequences, safe.num_sequences, metadata);
+  CheckShard(path, models, sequences, safe.num_sequences, metadata);
 }
 
 }  // namespace
@@ -191,21 +191,23 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input({data, size});
   const auto cut_at = static_cast<uint32_t>(input.Number(2));
   const uint8_t torn_length = input.Byte();
-  const ShardHeader header = TakeHeader(&input);
+  ModelPtr model;
+  const ShardHeader header = TakeHeader(&input, &model);
+  const Models models = model == nullptr ? Models{} : Models{model};
   const ByteSpan torn = input.rest().first(std::min<size_t>(torn_length, input.rest().size()));
   const uint8_t metadata[] = {'{', '}'};
 
   const std::string partial = scratch / "s.slc.partial";
   std::unique_ptr<ShardWriter> writer;
-  FUZZ_CHECK_OK(ShardWriter::Create(partial, header, metadata, &writer));
+  FUZZ_CHECK_OK(ShardWriter::Create(partial, header, metadata, model, &writer));
   Sequences sequences;
   const std::vector<Committed> commits =
       Play(&input, writer.get(), header.config.format, &sequences);
   const uint64_t cut = cut_at % (writer->bytes_written() + 1);
-  CheckRecovery(scratch, partial, cut, torn, commits, sequences, metadata);
+  CheckRecovery(scratch, partial, cut, torn, models, commits, sequences, metadata);
 
   const std::string path = scratch / "s.slc";
   FUZZ_CHECK_OK(writer->Finish(path));
-  CheckShard(path, sequences, sequences.size(), metadata);
+  CheckShard(path, models, sequences, sequences.size(), metadata);
   return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "allocation_guard.h"
 #include "fuzz_support.h"
+#include "shard_models.h"
 #include "sparselogits/shard_reader.h"
 #include "sparselogits/shard_walker.h"
 #include "sparselogits/verify.h"
@@ -89,14 +90,14 @@ bool ReadAll(const ShardReader& reader) {
 }
 
 // What can be read need not be sound, but what is sound can be read.
-void OpenAndVerify(ByteSpan bytes) {
+void OpenAndVerify(ByteSpan bytes, const Models& models) {
   const auto in_memory = [&] {
     return std::shared_ptr<const MappedFile>(MappedFile::FromMemory(kPath, bytes));
   };
   bool readable = false;
   for (const CheckPayload check : {CheckPayload::kYes, CheckPayload::kNo}) {
     std::unique_ptr<ShardReader> reader;
-    const Status opened = ShardReader::Open(in_memory(), check, &reader);
+    const Status opened = ShardReader::Open(in_memory(), models, check, &reader);
     if (!opened.ok()) {
       FUZZ_CHECK(opened.path() == kPath && !opened.field().empty() && opened.offset() >= 0);
       continue;
@@ -106,8 +107,8 @@ void OpenAndVerify(ByteSpan bytes) {
   }
 
   VerifiedShard verified;
-  const Status status = VerifyShard(in_memory(), {}, &verified);
-  const VerifiedShard everything = FindFaults(in_memory(), AfterFault::kGoOn);
+  const Status status = VerifyShard(in_memory(), models, {}, &verified);
+  const VerifiedShard everything = FindFaults(in_memory(), models, AfterFault::kGoOn);
   FUZZ_CHECK(status.ok() == everything.faults.empty());
   if (status.ok()) {
     FUZZ_CHECK(readable || verified.reader->footer().totals.num_positions > kMaxReadPositions);
@@ -123,15 +124,15 @@ void OpenAndVerify(ByteSpan bytes) {
 }
 
 // What recovery would find. What it keeps must walk without a fault.
-void WalkAsPartial(ByteSpan bytes) {
+void WalkAsPartial(ByteSpan bytes, const Models& models) {
   const auto file = MappedFile::FromMemory(kPath, bytes);
   for (const WalkDepth depth : {WalkDepth::kFrames, WalkDepth::kRecords}) {
-    ShardWalker search(file->bytes(), depth);
+    ShardWalker search(file->bytes(), depth, models);
     const Status stopped = search.Walk(bytes.size());
     const uint64_t end = search.committed_end();
     FUZZ_CHECK(end <= bytes.size());
     if (stopped.ok() || end == 0) continue;
-    ShardWalker committed(file->bytes(), depth);
+    ShardWalker committed(file->bytes(), depth, models);
     FUZZ_CHECK_OK(committed.Walk(end));
     FUZZ_CHECK(committed.committed_end() == end);
     FUZZ_CHECK(committed.totals().num_sequences == committed.index().num_sequences());
@@ -149,10 +150,11 @@ size_t AllocationLimit(ByteSpan bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const ByteSpan bytes(data, size);
+  Models models;
+  const Bytes bytes = WithModel({data, size}, &models);
   const AllocationGuard guard;
-  OpenAndVerify(bytes);
-  WalkAsPartial(bytes);
+  OpenAndVerify(bytes, models);
+  WalkAsPartial(bytes, models);
   FUZZ_CHECK(guard.largest() <= AllocationLimit(bytes));
   return 0;
 }

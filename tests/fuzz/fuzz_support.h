@@ -54,6 +54,8 @@ class Input {
   uint32_t Below(uint32_t limit) {
     return static_cast<uint32_t>(Number(limit <= 1u << 8 ? 1 : limit <= 1u << 16 ? 2 : 4) % limit);
   }
+  // REQUIRES: there are so many left.
+  void Skip(size_t num_bytes) { left_ = left_.subspan(num_bytes); }
   bool empty() const { return left_.empty(); }
   ByteSpan rest() const { return left_; }
 

@@ -23,7 +23,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "fuzz"
 CRASHES = BUILD / "crashes"
-CXX_TARGETS = ("fuzz_shard", "fuzz_block", "fuzz_round_trip", "fuzz_simd")
+CXX_TARGETS = (
+    "fuzz_shard",
+    "fuzz_block",
+    "fuzz_compact",
+    "fuzz_model",
+    "fuzz_round_trip",
+    "fuzz_simd",
+)
 TARGETS = (*CXX_TARGETS, "fuzz_manifest")
 MAX_LENGTH = 1 << 13
 LIMITS = [

@@ -6,6 +6,7 @@
 #include <map>
 #include <vector>
 
+#include "compact_models.h"
 #include "fuzz_support.h"
 #include "sparselogits/half.h"
 #include "sparselogits/limits.h"
@@ -36,7 +37,8 @@ struct ScriptSequence {
   }
 };
 
-inline ShardHeader TakeHeader(Input* input) {
+// `model` is set where blocks are to be compact; the format is then that of the model.
+inline ShardHeader TakeHeader(Input* input, ModelPtr* model) {
   ShardHeader header;
   header.uuid = {'f', 'u', 'z', 'z'};
   const uint8_t flags = input->Byte();
@@ -51,6 +53,12 @@ inline ShardHeader TakeHeader(Input* input) {
   format.vocab_size = std::max(format.vocab_size, 1u);
   format.rounds = input->Below(2) != 0 ? input->Below(64) + 1 : input->Below(kMaxRounds) + 1;
   header.config.sampler = "multinomial";
+  if (flags >= 192) {
+    const uint8_t number = input->Byte();
+    *model = ModelOf(number);
+    format = FormatOfModel(number).format;
+    header.config.codec = CodecId::kCompact;
+  }
   return header;
 }
 

@@ -3,7 +3,7 @@
 #include <random>
 
 #include "fuzz_support.h"
-#include "shard_parts.h"
+#include "shard_models.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -99,15 +99,25 @@ class Mutator {
     }
   }
 
+  // Its blocks become compact ones, or some of them.
+  void MakeCompact(ShardParts* parts) {
+    NameModel(static_cast<uint8_t>(Below(256)), &parts->header);
+    for (PartFrame& frame : parts->frames)
+      if (frame.is(FrameType::kBlock) && !Once(4))
+        frame.header[kCodecOffset] = static_cast<uint8_t>(CodecId::kCompact);
+  }
+
   Bytes MutateShard(ShardParts parts) {
     do {
-      const uint32_t what = Below(16);
+      const uint32_t what = Below(17);
       if (what < 2)
         MutateHeader(&parts.header);
       else if (what == 2 && parts.footer)
         MutateInPlace(&*parts.footer);
       else if (what == 3 && !parts.tail.empty())
         Mutate(&parts.tail, 8);
+      else if (what == 4)
+        MakeCompact(&parts);
       else
         MutateFrames(&parts.frames);
     } while (Once(3));

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "block_input.h"
+#include "compact_models.h"
+#include "record_script.h"
 #include "sparselogits/crc32c.h"
 #include "sparselogits/exp_mass.h"
 #include "sparselogits/packed_codec.h"
@@ -49,31 +51,57 @@ Result& Cleared() {
   return result;
 }
 
+// What a codec makes of a content: all of it, and from some position on.
+void PutDecoded(const BlockCodec& codec, const RecordFormat& format, ByteSpan content, uint32_t n,
+                uint32_t num_entries, Result* result) {
+  BlockSections sections;
+  result->PutStatus(codec.Check(content, n, num_entries, &sections));
+  for (const uint32_t first : {0u, num_entries % n}) {
+    RecordBatch batch;
+    batch.offsets.Append(0);
+    const Status status = codec.Decode(content, n, first, n, &batch, nullptr);
+    result->PutStatus(status);
+    if (!status.ok()) continue;
+    result->PutAll(batch.offsets);
+    result->PutAll(batch.token_ids);
+    result->PutAll(batch.counts);
+    result->PutAll(batch.weights);
+  }
+  if (!format.store_tokens) return;
+  std::vector<int32_t> tokens(n);
+  const Status status = codec.DecodeTokens(content, n, 0, n, tokens.data());
+  result->PutStatus(status);
+  if (status.ok()) result->PutAll(tokens);
+}
+
 simd_adapter::Slice Decode(const uint8_t* data, size_t size) {
   Result& result = Cleared();
   const BlockInput block = TakeBlockInput({data, size});
   const PaddedCopy content(block.content);
-  const PackedCodec codec(block.format);
-  const uint32_t n = block.num_positions;
-  BlockSections sections;
-  result.PutStatus(codec.Check(content.span(), n, block.num_entries, &sections));
-  for (const uint32_t first : {0u, block.num_entries % n}) {
-    RecordBatch batch;
-    batch.offsets.Append(0);
-    const Status status = codec.DecodeRecords(content.span(), n, first, n, &batch);
-    result.PutStatus(status);
-    if (!status.ok()) continue;
-    result.PutAll(batch.offsets);
-    result.PutAll(batch.token_ids);
-    result.PutAll(batch.counts);
-    result.PutAll(batch.weights);
+  PutDecoded(PackedCodec(block.format), block.format, content.span(), block.num_positions,
+             block.num_entries, &result);
+  return result.slice();
+}
+
+simd_adapter::Slice DecodeCompact(const uint8_t* data, size_t size) {
+  Result& result = Cleared();
+  Input input({data, size});
+  const uint8_t number = input.Byte();
+  const uint8_t how = input.Byte() % 3;
+  const uint32_t n = input.Byte() + 1u;
+  const RecordFormat& format = FormatOfModel(number).format;
+  const CompactCodec& codec = CodecOf(number);
+  result.Put(ModelOf(number)->digest());
+  Bytes content;
+  if (how == 0) {
+    content.assign(input.rest().begin(), input.rest().end());
+  } else {
+    const FlatBlock block = TakeBlock(format, n, &input);
+    result.Put(codec.Encode(block.view(format.value_kind), &content));
+    result.PutAll(content);
+    if (how == 2) Damage(&input, &content);
   }
-  if (block.format.store_tokens) {
-    std::vector<int32_t> tokens(n);
-    const Status status = codec.DecodeTokens(content.span(), n, 0, n, tokens.data());
-    result.PutStatus(status);
-    if (status.ok()) result.PutAll(tokens);
-  }
+  PutDecoded(codec, format, PaddedCopy(content).span(), n, static_cast<uint32_t>(size), &result);
   return result.slice();
 }
 
@@ -163,8 +191,8 @@ simd_adapter::Slice SampleRows(const uint8_t* data, size_t size) {
 #define NAME(variant) TEXT(variant)
 
 extern "C" const simd_adapter::Variant* ENTRY(SIMD_VARIANT)() {
-  static const simd_adapter::Variant variant = {NAME(SIMD_VARIANT), sparselogits::fuzz::Decode,
-                                                sparselogits::fuzz::Hash,
-                                                sparselogits::fuzz::SampleRows};
+  static const simd_adapter::Variant variant = {
+      NAME(SIMD_VARIANT), sparselogits::fuzz::Decode, sparselogits::fuzz::DecodeCompact,
+      sparselogits::fuzz::Hash, sparselogits::fuzz::SampleRows};
   return &variant;
 }

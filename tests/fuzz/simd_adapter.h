@@ -16,6 +16,9 @@ struct Variant {
   const char* name;
   // Decodes a range of positions and checks the block. `block` is the input of block_input.h.
   Slice (*decode)(const uint8_t* block, size_t size);
+  // The same of a compact block, whose model, encoding and decoding are all of this build. `input`
+  // is that of fuzz_compact.
+  Slice (*decode_compact)(const uint8_t* input, size_t size);
   // crc32c in the hardware and by table, and xxh64.
   Slice (*hash)(const uint8_t* data, size_t size);
   // Draws from rows of logits, and what each kernel that this processor has gives for them.

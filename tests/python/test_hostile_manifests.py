@@ -99,20 +99,22 @@ LONG = "x" * (1 << 20)
 
 @pytest.mark.parametrize(
     "where",
-    ["format", "alignment", "version", "complete", "config", "metadata", "shards"]
+    ["format", "alignment", "version", "complete", "config", "metadata", "shards", "models"]
     + [f"config/{name}" for name in ("sampler", "codec", "vocab_size", "value_kind", "temperature")]
     + [f"config/{name}" for name in ("tokenizer_fingerprint", "rounds", "store_tokens")]
-    + [f"shards/{name}" for name in ("file", "uuid", "sha256", "bytes", "sequences", "entries")],
+    + [f"shards/{name}" for name in ("file", "uuid", "sha256", "bytes", "sequences", "entries")]
+    + ["models/file", "models/bytes"],
 )
 @pytest.mark.parametrize("value", [LONG, [LONG] * 9, {LONG: LONG}], ids=["text", "array", "object"])
 def test_errors_do_not_repeat_what_a_file_says_at_length(
     cache: Path, where: str, value: Any
 ) -> None:
     manifest = manifest_of(cache)
+    manifest["models"] = [{"file": "model-0000000000000001.slm", "bytes": 1}]
     *path, last = where.split("/")
     parent = manifest
     for key in path:
-        parent = parent[key] if key != "shards" else parent[key][0]
+        parent = parent[key][0] if key in ("shards", "models") else parent[key]
     parent[last] = value
     if where == "metadata" and isinstance(value, dict):
         manifest["metadata"] = {LONG: 1}

@@ -40,6 +40,14 @@ def changed(good: dict[str, Any], where: str, value: Any) -> bytes:
     return json.dumps(copy).encode()
 
 
+MODEL = "model-00112233445566ff.slm"
+OTHER_MODEL = "model-00112233445566fe.slm"
+BAD_MODEL_NAMES = (
+    *("../" + MODEL, "a/" + MODEL, "/" + MODEL, "." + MODEL, MODEL + "\n", MODEL.upper(), 1),
+    *("model-0.slm", "model-0011223344556677889.slm", "shard-000000.slc", "manifest.json", None),
+    *("model-00112233445566fg.slm", "model-00112233445566f\u0661.slm", MODEL + ".partial", ""),
+)
+
 BAD = [
     *(("format", v) for v in ("other", 1, ...)),
     *(("version", v) for v in ([1], [1, -1], ["1", 0], [1.0, 0], 1, ...)),
@@ -65,6 +73,11 @@ BAD = [
     *(("shards/0/sequences", v) for v in (-1, 2**28 + 1, ...)),
     *(("shards/0/positions", v) for v in (-1, 2**32, ...)),
     *(("shards/0/entries", v) for v in (-1, 2**63, ...)),
+    *(("models", v) for v in ({}, None, 1, [1], [[]], [{}])),
+    *(("models", [{"file": v, "bytes": 1}]) for v in BAD_MODEL_NAMES),
+    *(("models", [{"file": MODEL, "bytes": v}]) for v in (-1, 2**26 + 1, 1.0, True, "1", None)),
+    ("models", [{"file": MODEL}]),
+    ("models", [{"file": MODEL, "bytes": 1}, {"file": OTHER_MODEL, "bytes": 1}]),  # of one shard
 ]
 
 
@@ -125,6 +138,26 @@ def test_what_a_later_release_may_write(good: dict[str, Any], where: str, value:
 )
 def test_what_a_reader_accepts(good: dict[str, Any], where: str, value: Any) -> None:
     assert parse_manifest(changed(good, where, value), "m").config.rounds == 20
+
+
+def test_models_are_listed_once_and_in_order(good: dict[str, Any]) -> None:
+    rows = [{"file": name, "bytes": 1, "news": 2} for name in (MODEL, OTHER_MODEL)]
+    shards = [{**good["shards"][0], "file": f"{i}.slc", "uuid": f"{i:032x}"} for i in range(2)]
+    manifest = parse_manifest(changed({**good, "shards": shards}, "models", rows), "m")
+    assert [row.file for row in manifest.models] == [OTHER_MODEL, MODEL]
+    assert (manifest.model_bytes, manifest.cache_bytes) == (
+        2,
+        2 + manifest.num_bytes + sum(row.bytes for row in manifest.shards),
+    )
+    assert parse_manifest(manifest.to_bytes(), "m").models == manifest.models
+    with pytest.raises(sl.CorruptionError, match=r"also that of models\[0\]") as caught:
+        parse_manifest(changed({**good, "shards": shards}, "models", [rows[0], rows[0]]), "m")
+    assert caught.value.field == "models[1].file"
+
+
+def test_a_manifest_without_models_does_not_mention_them(good: dict[str, Any]) -> None:
+    assert "models" not in good
+    assert parse_manifest(changed(good, "models", []), "m").models == ()
 
 
 @pytest.mark.parametrize("name", ["file", "uuid"])
