@@ -3,6 +3,8 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "sparselogits/compact_layout.h"
+#include "sparselogits/compact_model.h"
 #include "sparselogits/crc32c.h"
 #include "sparselogits/limits.h"
 #include "sparselogits/shard_layout.h"
@@ -12,6 +14,49 @@ namespace py = pybind11;
 
 namespace sparselogits::python {
 namespace {
+
+// The families for `format` and `num_classes`: (contexts, symbols, longest code) of each.
+py::list Families(const RecordFormat& format, uint32_t num_classes) {
+  py::list families;
+  for (size_t i = 0; i < compact::kNumFamilies; ++i) {
+    const compact::FamilyShape shape =
+        ShapeOf(static_cast<compact::Family>(i), format, num_classes);
+    families.append(py::make_tuple(shape.num_contexts, shape.num_symbols, shape.width));
+  }
+  return families;
+}
+
+py::dict CompactConstants() {
+  constexpr uint32_t kClasses = 7;  // of the families that are given as examples
+  py::dict constants;
+  constants["stretch_positions"] = compact::kStretch;
+  constants["block_header_length"] = compact::kBlockHeaderLength;
+  constants["max_start_bits"] = compact::kMaxStartBits;
+  constants["model_header_length"] = kModelHeaderLength;
+  constants["model_length"] = kMaxModelLength;
+  constants["classes"] = compact::kMaxClasses;
+  constants["buckets"] = compact::kMaxBuckets;
+  constants["codes"] = compact::kMaxTables;
+  constants["bucket_bits"] = compact::kMaxIdBits;
+  constants["hazard"] = compact::kMaxHazard;
+  constants["count_levels"] = compact::kCountLevels;
+  constants["pair_limit"] = compact::kPairLimit;
+  constants["gap_levels"] = compact::kGapLevels;
+  constants["gap_middle"] = compact::kGapMiddle;
+  constants["token_rank_contexts"] = compact::kTokenRankContexts;
+  constants["weight_contexts"] = compact::kWeightContexts;
+  constants["exact_values"] = kExactValues;
+  RecordFormat format;
+  format.vocab_size = kMaxVocabSize;
+  format.rounds = kMaxRounds;
+  format.store_tokens = true;
+  format.value_kind = ValueKind::kCounts;
+  constants["families_of_counts"] = Families(format, kClasses);
+  format.value_kind = ValueKind::kWeights;
+  constants["families_of_weights"] = Families(format, kClasses);
+  constants["families_for_classes"] = kClasses;
+  return constants;
+}
 
 py::dict FormatConstants() {
   py::dict constants;
@@ -37,6 +82,7 @@ py::dict FormatConstants() {
   limits["shard_length"] = kMaxShardLength;
   limits["metadata_length"] = kMaxMetadataLength;
   constants["limits"] = limits;
+  constants["compact"] = CompactConstants();
   return constants;
 }
 

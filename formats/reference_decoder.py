@@ -526,6 +526,7 @@ CONFIG = {
     "proposal_temperature": (int, float), "value_kind": str, "weight_dtype": str, "codec": str,
     "store_tokens": bool, "tokenizer_fingerprint": (str, type(None)),
 }  # fmt: skip
+MODEL_ROW = {"file": str, "bytes": int}
 ROW = {
     "file": str, "uuid": str, "bytes": int, "sequences": int, "positions": int, "entries": int,
     "sha256": str,
@@ -588,6 +589,15 @@ def decode_manifest(data: bytes) -> dict[str, Any]:
         check_types(row, ROW, "shards")
         ok = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", row["file"]) is not None
         require(ok, "file", 0, f"{row['file']!r} is not a plain name")
+    models = manifest.get("models", [])
+    ok = isinstance(models, list) and len(models) <= LIMITS["shards"]
+    require(ok, "models", 0, "not an array, or too long")
+    for row in models:
+        check_types(row, MODEL_ROW, "models")
+        ok = re.fullmatch(r"model-[0-9a-f]{16}\.slm", row["file"]) is not None
+        require(ok, "file", 0, f"{row['file']!r} is not the name of a model")
+    ok = len({row["file"] for row in models}) == len(models)
+    require(ok, "models", 0, "a model is there twice")
     return dict(manifest)
 
 
@@ -636,11 +646,16 @@ def decode_cache(directory: Path) -> dict[str, Any]:
     ids: set[int] = set()
     try:
         manifest = decode_manifest(path.read_bytes())
+        models = {}
+        for row in manifest.get("models", []):
+            models[row["file"]] = model = (directory / row["file"]).read_bytes()
+            ok = len(model) == row["bytes"]
+            require(ok, "bytes", 0, f"{row['file']} has {len(model)}, not {row['bytes']}")
         shards = []
         for row in manifest["shards"]:
             path = directory / row["file"]
             data = path.read_bytes()
-            shard = decode_shard(data, models_beside(path))
+            shard = decode_shard(data, models)
             check_shard(row, data, shard, manifest["config"])
             for sequence in shard.sequences:
                 repeated = sequence["sequence_id"] in ids

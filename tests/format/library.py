@@ -110,3 +110,21 @@ def contents(cache: sl.Cache) -> dict[str, Any]:
         "tokens": None if tokens is None else tokens.tolist(),
         "records": [[list(entry) for entry in entries[a:b]] for a, b in itertools.pairwise(edges)],
     }
+
+
+def decode_shard(path: Path, positions: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Tokens and records at these positions of a shard, which is verified first."""
+    models = core_models(path)
+    facts = verify_shard(path, models)
+    row = (
+        str(path),
+        *(facts[name] for name in ("uuid", "bytes", "sequences", "positions", "entries")),
+    )
+    reader = _core.CacheReader([row], facts["config"], models, True)
+    offsets, ids, counts, weights, tokens = reader.read_positions(positions)
+    values = weights if counts is None else counts
+    entries = list(zip(ids.tolist(), values.tolist(), strict=True))
+    return {
+        "tokens": None if tokens is None else tokens.tolist(),
+        "records": [entries[a:b] for a, b in itertools.pairwise(offsets.tolist())],
+    }
