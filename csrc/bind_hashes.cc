@@ -15,8 +15,34 @@ namespace py = pybind11;
 namespace sparselogits::python {
 namespace {
 
-// The families for `format` and `num_classes`: (contexts, symbols, longest code) of each.
-py::list Families(const RecordFormat& format, uint32_t num_classes) {
+py::dict CompactConstants() {
+  py::dict constants;
+  constants["stretch"] = compact::kStretch;
+  constants["block_header_length"] = compact::kBlockHeaderLength;
+  constants["start_bits"] = compact::kMaxStartBits;
+  constants["model_header_length"] = kModelHeaderLength;
+  constants["bytes"] = kMaxModelLength;
+  constants["classes"] = compact::kMaxClasses;
+  constants["buckets"] = compact::kMaxBuckets;
+  constants["codes"] = compact::kMaxTables;
+  constants["bucket_bits"] = compact::kMaxIdBits;
+  constants["hazard"] = compact::kMaxHazard;
+  constants["sum_classes"] = compact::kCountLevels;
+  constants["pair_limit"] = compact::kPairLimit;
+  constants["gap_classes"] = compact::kGapLevels;
+  constants["hazard_zero"] = compact::kGapMiddle;
+  constants["plain_values"] = kExactValues;
+  return constants;
+}
+
+// (contexts, symbols, longest code) of each family of codes.
+py::list CompactFamilies(uint32_t vocab_size, uint32_t rounds, bool weights, bool tokens,
+                         uint32_t num_classes) {
+  RecordFormat format;
+  format.vocab_size = vocab_size;
+  format.rounds = rounds;
+  format.value_kind = weights ? ValueKind::kWeights : ValueKind::kCounts;
+  format.store_tokens = tokens;
   py::list families;
   for (size_t i = 0; i < compact::kNumFamilies; ++i) {
     const compact::FamilyShape shape =
@@ -24,38 +50,6 @@ py::list Families(const RecordFormat& format, uint32_t num_classes) {
     families.append(py::make_tuple(shape.num_contexts, shape.num_symbols, shape.width));
   }
   return families;
-}
-
-py::dict CompactConstants() {
-  constexpr uint32_t kClasses = 7;  // of the families that are given as examples
-  py::dict constants;
-  constants["stretch_positions"] = compact::kStretch;
-  constants["block_header_length"] = compact::kBlockHeaderLength;
-  constants["max_start_bits"] = compact::kMaxStartBits;
-  constants["model_header_length"] = kModelHeaderLength;
-  constants["model_length"] = kMaxModelLength;
-  constants["classes"] = compact::kMaxClasses;
-  constants["buckets"] = compact::kMaxBuckets;
-  constants["codes"] = compact::kMaxTables;
-  constants["bucket_bits"] = compact::kMaxIdBits;
-  constants["hazard"] = compact::kMaxHazard;
-  constants["count_levels"] = compact::kCountLevels;
-  constants["pair_limit"] = compact::kPairLimit;
-  constants["gap_levels"] = compact::kGapLevels;
-  constants["gap_middle"] = compact::kGapMiddle;
-  constants["token_rank_contexts"] = compact::kTokenRankContexts;
-  constants["weight_contexts"] = compact::kWeightContexts;
-  constants["exact_values"] = kExactValues;
-  RecordFormat format;
-  format.vocab_size = kMaxVocabSize;
-  format.rounds = kMaxRounds;
-  format.store_tokens = true;
-  format.value_kind = ValueKind::kCounts;
-  constants["families_of_counts"] = Families(format, kClasses);
-  format.value_kind = ValueKind::kWeights;
-  constants["families_of_weights"] = Families(format, kClasses);
-  constants["families_for_classes"] = kClasses;
-  return constants;
 }
 
 py::dict FormatConstants() {
@@ -96,6 +90,8 @@ void BindHashes(py::module_& module) {
   module.def("xxh64", [](const py::bytes& data) { return Xxh64(View(data)); }, py::arg("data"));
   module.def("crc32c", [](const py::bytes& data) { return Crc32c(View(data)); }, py::arg("data"));
   module.def("format_constants", &FormatConstants);
+  module.def("compact_families", &CompactFamilies, py::arg("vocab_size"), py::arg("rounds"),
+             py::arg("weights"), py::arg("tokens"), py::arg("num_classes"));
 }
 
 }  // namespace sparselogits::python

@@ -29,6 +29,7 @@ MODEL_HEADER = [
     ("reserved", 23, 1), ("num_classes", 24, 2), ("reserved", 26, 6),
 ]  # fmt: skip
 MODEL_HEADER_LENGTH = 32
+MOST_BUCKET_BITS = 24
 MODEL_LIMITS = {
     "model_bytes": 2**26, "vocab_size": 2**24, "rounds": 65_535, "num_classes": 256,
     "buckets": 256, "codes": 256,
@@ -151,7 +152,7 @@ def decode_buckets(source: Bits, name: str, ids: list[int]) -> list[Bucket]:
     for _ in range(source.take(9)):
         left = len(ids) - first
         width = source.take(5)
-        require(width <= 24, name, source.offset, f"a bucket of {width} bits")
+        require(width <= MOST_BUCKET_BITS, name, source.offset, f"a bucket of {width} bits")
         require(left > 0, name, source.offset, "a bucket that starts beyond its list")
         require(2**width < 2 * left, name, source.offset, f"2^{width} entries for {left} ids")
         buckets.append(Bucket(ids, first, width))
