@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import reference_decoder
 from compact_shards import header_of
+from drawn_caches import DTYPES, caches, plain, write
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from library import decode_shard
-from random_caches import DTYPES, caches, plain, write
 from reference_algorithms import xxh64
 from reference_codes import BlockFormat, families
 from reference_compact_encoder import encode_compact_block

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference_decoder
+from drawn_caches import DTYPES, caches, plain, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from library import contents, make_cache
-from random_caches import DTYPES, caches, plain, write
 from reference_encoder import encode_shard
 
 import sparselogits as sl
