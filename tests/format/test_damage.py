@@ -12,6 +12,7 @@ from reference_decoder import models_beside
 from reference_model import decode_model
 
 import sparselogits as sl
+from sparselogits import _core
 from sparselogits.cache_models import read_model
 
 NAMES = [
@@ -78,6 +79,16 @@ def test_cuts(shard, tmp_path):
             verify(path)
         assert caught.value.path == str(path)
         assert caught.value.offset is not None
+
+
+def test_models_above_their_limit_are_refused():
+    """Before anything else is done with them."""
+    data = bytes(2**26 + 1)
+    with pytest.raises(sl.CorruptionError) as caught:
+        _core.CodecModel.parse(data)
+    with pytest.raises(reference_decoder.Corruption) as refused:
+        decode_model(data, 1)
+    assert caught.value.field == refused.value.field == "header"
 
 
 def test_every_change_of_a_model_is_refused(tmp_path):
