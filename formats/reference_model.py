@@ -79,7 +79,7 @@ def decode_model(data: bytes, digest: int) -> Model:
 
 def _decode(data: bytes, digest: int) -> Model:
     ok = len(data) <= MODEL_LIMITS["model_bytes"]
-    require(ok, "length", 0, f"{len(data)} bytes are above 2^26")
+    require(ok, "header", 0, f"{len(data)} bytes are above 2^26")
     found = xxh64(data)
     require(found == digest, "digest", 0, f"is {found:016x}, not what the name says")
     form, num_classes = decode_model_header(data)
@@ -106,10 +106,9 @@ def _decode(data: bytes, digest: int) -> Model:
 
 def decode_model_header(data: bytes) -> tuple[BlockFormat, int]:
     """The format of the blocks that a model is for, and the number of its classes."""
-    n = min(len(data), 8)
-    require(data[:n] == MODEL_MAGIC[:n], "magic", 0, "not a codec model")
     ok = len(data) >= MODEL_HEADER_LENGTH
     require(ok, "header", len(data), "ends in its header", Truncated)
+    require(data[:8] == MODEL_MAGIC, "magic", 0, "not a codec model")
     version = u(data[8:10])
     require(version == MODEL_VERSION, "version", 8, f"{version} is not 1", Unsupported)
     header, at = split(data[:MODEL_HEADER_LENGTH], MODEL_HEADER, 0)

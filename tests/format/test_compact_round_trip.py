@@ -97,7 +97,8 @@ def encode(config, rows, plan, model, numbers, change=None):
         stored = tokens[part] if form.tokens else None
         content = encode_compact_block(records[part], stored, plan, classes=lambda i: classes[i])
         shard.block(records[part], stored, compact=content, edit=None if first else change)
-    shard.sequences([(i, fingerprint(ids), len(part)) for i, ids, part in rows])
+    if rows:
+        shard.sequences([(i, fingerprint(ids), len(part)) for i, ids, part in rows])
     shard.commit()
     return shard.finish()
 
