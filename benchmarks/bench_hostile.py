@@ -76,10 +76,10 @@ def reader_of(path: Path) -> Callable[[], Any]:
     first = np.array([0], np.int64)
 
     def read() -> None:
-        found = _core.read_shard_info(str(path))
+        found = _core.read_shard_info(str(path), [])
         totals = (found[name] for name in ("bytes", "sequences", "positions", "entries"))
         rows = [(str(path), found["uuid"], *totals)]
-        _core.CacheReader(rows, found["config"], True).read_sequences(first)
+        _core.CacheReader(rows, found["config"], [], True).read_sequences(first)
 
     return read
 

@@ -14,6 +14,7 @@ from sparselogits.training_sample import TRAINING_POSITIONS, spread_positions, t
 
 _MAX_POSITIONS = 1 << 24
 _MAX_CLASSES = 256
+_MAX_EXPECTED = 1 << 60
 
 
 def train_model(
@@ -22,6 +23,7 @@ def train_model(
     store_tokens: bool | None = None,
     max_positions: int = TRAINING_POSITIONS,
     num_classes: int | None = None,
+    expected_positions: int | None = None,
 ) -> CodecModel:
     """Trains a model of the `compact` codec on positions spread evenly over a cache.
 
@@ -36,6 +38,8 @@ def train_model(
             entries. Time and memory grow with it.
         num_classes: Of positions, 1 to 256; 1 gives the smallest and fastest model. Default: as
             many as the positions can tell apart.
+        expected_positions: Of all caches that will use it together, at least 1: the fewer, the
+            smaller the model that pays for itself. Default: very many.
 
     Raises:
         InvalidArgumentError: The source has no entries, or stores no tokens and `store_tokens` is
@@ -45,6 +49,11 @@ def train_model(
     """
     max_positions = integer("max_positions", max_positions, 1, _MAX_POSITIONS)
     classes = 0 if num_classes is None else integer("num_classes", num_classes, 1, _MAX_CLASSES)
+    expected = (
+        0
+        if expected_positions is None
+        else integer("expected_positions", expected_positions, 1, _MAX_EXPECTED)
+    )
     cache = source if isinstance(source, Cache) else open_cache(source)
     stores = cache.config.store_tokens
     wants = stores if store_tokens is None else boolean("store_tokens", store_tokens)
@@ -62,6 +71,7 @@ def train_model(
         sample.weights,
         sample.input_ids if wants else None,
         classes,
+        expected,
     )
     if model is None:
         raise InvalidArgumentError(f"{cache.path} has no entries to train a model on")

@@ -31,4 +31,5 @@ def train_for_plan(cache: Cache, plan: RepackPlan, tokens: RepackTokens) -> _cor
         sample.counts,
         sample.weights,
         tokens.at(sequences, within, sample) if plan.config.store_tokens else None,
+        expected_positions=total,
     )

@@ -92,7 +92,7 @@ class ShardSeries:
     def finish(self) -> None:
         """Finishes the open shard and the manifest, which then says `complete`."""
         if self._shard is not None:
-            self._finish_shard(self._shard)
+            self._finish_shard(self._shard, is_last=True)
         self._remove_unused_model()
         self._manifest(complete=True).write(self._directory)
 
@@ -120,7 +120,7 @@ class ShardSeries:
         self._next_number += 1
         return shard
 
-    def _finish_shard(self, shard: _core.ShardWriter) -> None:
+    def _finish_shard(self, shard: _core.ShardWriter, is_last: bool = False) -> None:
         """Seals the open shard and lists it; an empty one is removed instead."""
         if shard.num_sequences == 0:
             self._remove_empty(shard)
@@ -131,7 +131,7 @@ class ShardSeries:
         self._shard = None
         row = finished_row(self._final_path, self._final_path.name, uuid, totals)
         if self._is_training and row.positions >= 2 * self._tried:
-            row = self._taught(row)
+            row = self._taught(row, is_last)
         if self._model_row is not None:
             self._models[self._model_row.file] = self._model_row
         self._rows.append(row)
@@ -141,10 +141,10 @@ class ShardSeries:
     def _is_training(self) -> bool:
         return self._config.codec == "compact" and self._model is None
 
-    def _taught(self, row: ShardRow) -> ShardRow:
+    def _taught(self, row: ShardRow, is_last: bool) -> ShardRow:
         """The training shard after a model was made of it, if one is worth its bytes."""
         packed = Manifest(self._config, self._metadata, (row,))
-        recoded = recode_shard(self._directory, packed, self._train)
+        recoded = recode_shard(self._directory, packed, self._train, is_last=is_last)
         if recoded is None:
             self._tried = row.positions
             return row

@@ -43,6 +43,7 @@ def train_on(
     weights: npt.NDArray[np.float32] | None,
     input_ids: npt.NDArray[Any] | None,
     num_classes: int = 0,
+    expected_positions: int = 0,
 ) -> _core.CodecModel | None:
     """A model of P positions with E entries; None where there is nothing to learn from.
 
@@ -51,6 +52,8 @@ def train_on(
         offsets, token_ids, counts, weights: (P + 1,), (E,): the records; counts or weights.
         input_ids: (P,) tokens; only where the configuration stores them.
         num_classes: Of positions; 0 for as many as pay off.
+        expected_positions: Of all that will be coded with it: what a larger model must pay for. 0
+            where that is not known, and taken to be much.
     """
     if len(token_ids) == 0:
         return None
@@ -65,4 +68,5 @@ def train_on(
         counts.astype(np.int64) if holds_counts and counts is not None else None,
         None if holds_counts else weights,
         num_classes,
+        expected_positions,
     )

@@ -54,7 +54,7 @@ def holds_enough(shard: _core.ShardWriter, tried: int) -> bool:
 
 
 def recode_shard(
-    directory: Path, packed: Manifest, train: Train | None
+    directory: Path, packed: Manifest, train: Train | None, *, is_last: bool
 ) -> tuple[_core.CodecModel, ModelRow, ShardRow] | None:
     """Codes a finished packed shard anew with a model, where that saves more than the model takes.
 
@@ -62,6 +62,7 @@ def recode_shard(
         directory: Of the cache, locked by the caller.
         packed: A manifest that lists this shard alone.
         train: Makes the model; default: trains it on the shard.
+        is_last: Whether nothing will follow it, so that the model must pay for itself here.
 
     Returns:
         The model and both rows, or None where the shard stays as it is.
@@ -72,7 +73,7 @@ def recode_shard(
     (row,) = packed.shards
     final = directory / row.file
     reader = open_shards(directory, packed, verify_checksums=True, models=[])
-    model = _trained(reader, packed) if train is None else train()
+    model = _trained(reader, packed, is_last) if train is None else train()
     if model is None:
         return None
     growing = directory / f".{row.file}.recoding.tmp"
@@ -96,9 +97,11 @@ def recode_shard(
     return model, model_row, recoded
 
 
-def _trained(reader: _core.CacheReader, packed: Manifest) -> _core.CodecModel | None:
+def _trained(reader: _core.CacheReader, packed: Manifest, is_last: bool) -> _core.CodecModel | None:
     positions = spread_positions(reader.num_positions, reader.num_entries, TRAINING_POSITIONS)
-    return train_on(packed.config, *reader.read_positions(positions))
+    expected = reader.num_positions if is_last else 0
+    sample = reader.read_positions(positions)
+    return train_on(packed.config, *sample, expected_positions=expected)
 
 
 def _write_again(

@@ -28,28 +28,28 @@ from sparselogits.shard_check import verify_shard
 
 def cache(path, found, check):
     totals = (found[name] for name in ("bytes", "sequences", "positions", "entries"))
-    return _core.CacheReader([(path, found["uuid"], *totals)], found["config"], check)
+    return _core.CacheReader([(path, found["uuid"], *totals)], found["config"], [], check)
 
 def info(path, spare):
-    return _core.read_shard_info(path)
+    return _core.read_shard_info(path, [])
 
 def read(path, spare):
-    found = _core.read_shard_info(path)
+    found = _core.read_shard_info(path, [])
     cache(path, found, False).read_sequences(np.array([0], np.int64), 0, -1)
 
 def read_last(path, spare):
-    reader = cache(path, _core.read_shard_info(path), False)
+    reader = cache(path, _core.read_shard_info(path, []), False)
     reader.read_positions(np.array([reader.num_positions - 1], np.int64))
 
 def table(path, spare):
-    found = _core.read_shard_info(path)
+    found = _core.read_shard_info(path, [])
     cache(path, found, True).sequence_table()
 
 def verify(path, spare):
-    verify_shard(path)
+    verify_shard(path, [])
 
 def every_fault(path, spare):
-    for fault in _core.verify_shard(path, True)["faults"]:
+    for fault in _core.verify_shard(path, [], True)["faults"]:
         raise fault["error"]
 
 def recover(path, spare):
@@ -135,6 +135,6 @@ def test_a_good_shard_needs_no_more_memory(tmp_path: Path) -> None:
 def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path, name: bytes, shown: str) -> None:
     (tmp_path / "s.slc").write_bytes(shard(header={"sampler": name}))
     with pytest.raises(sl.CorruptionError, match="is not 1 to 16 characters") as caught:
-        _core.read_shard_info(str(tmp_path / "s.slc"))
+        _core.read_shard_info(str(tmp_path / "s.slc"), [])
     assert (caught.value.field, caught.value.offset) == ("sampler", 56)
     assert caught.value.message.startswith(shown)

@@ -40,7 +40,7 @@ def test_each_reads_what_the_other_wrote(tmp_path: Path, writer: str, reader: st
     assert _core.use_lz4(writer)
     write_compressible(tmp_path / "c")
     shard = tmp_path / "c" / "shard-000000.slc"
-    sections = verify_shard(shard)["sections"]
+    sections = verify_shard(shard, [])["sections"]
     assert sections["wrapped_blocks"] > 0
     assert sections["wrapped_blocks"] < 8 * 4000  # unwrapped: more than a byte a position
     assert _core.use_lz4(reader)
@@ -57,7 +57,7 @@ def test_each_reads_what_the_other_wrote(tmp_path: Path, writer: str, reader: st
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_wrapped_golden_files(backend: str) -> None:
     assert _core.use_lz4(backend)
-    sections = verify_shard(GOLDEN / "lz4_frames.slc")["sections"]
+    sections = verify_shard(GOLDEN / "lz4_frames.slc", [])["sections"]
     assert sections["wrapped_blocks"] > 0
     assert sections["wrapped_others"] > 0
 
@@ -71,4 +71,4 @@ def test_damaged_lz4_is_refused(tmp_path: Path, backend: str) -> None:
     data[200] ^= 1
     shard.write_bytes(data)
     with pytest.raises(sl.CorruptionError):
-        verify_shard(shard)
+        verify_shard(shard, [])

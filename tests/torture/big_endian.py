@@ -58,9 +58,9 @@ def kept_bits_in_python() -> Row:
 
 def hash_of_content(path: Path) -> str:
     """As tests/cpp/portable_bits.cc computes it."""
-    found = _core.read_shard_info(str(path))
+    found = _core.read_shard_info(str(path), [])
     totals = (found[name] for name in ("bytes", "sequences", "positions", "entries"))
-    reader = _core.CacheReader([(str(path), found["uuid"], *totals)], found["config"], True)
+    reader = _core.CacheReader([(str(path), found["uuid"], *totals)], found["config"], [], True)
     positions = np.arange(reader.num_positions, dtype=np.int64)
     records = reader.read_positions(positions)
     ids, _, fingerprints = reader.sequence_table()
