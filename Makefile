@@ -11,7 +11,7 @@ PY      := $(VENV)/bin/python
 DIST    := build/dist
 SOURCES := $(shell find src csrc python -type f -not -path '*/__pycache__/*' -not -path '*/.*') \
            CMakeLists.txt pyproject.toml README.md LICENSE
-CXX_FILES := $(shell find src csrc tests/cpp tests/fuzz -name '*.cc' -o -name '*.h')
+CXX_FILES := $(shell find src csrc tests/cpp tests/fuzz benchmarks -name '*.cc' -o -name '*.h')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,14 +19,14 @@ export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 
-.PHONY: help setup test lint types cpp python torture fuzz demo bench clean
+.PHONY: help setup test lint types cpp python torture fuzz demo bench instructions clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 help:
 	@echo "make test   everything that CI checks: lint, types, cpp, python"
 	@echo "make demo   a real teacher becomes a cache, a student learns from it"
-	@echo "make bench  sizes and decoding speed;  make setup, make clean"
+	@echo "make bench  sizes and rates of every codec;  make instructions   (valgrind);  make setup, make clean"
 	@echo "make torture   every kind of fault, thousands of times; ends with a table"
 	@echo "make fuzz   libFuzzer (clang) on every parser, FUZZ_SECONDS=60 each"
 
@@ -64,9 +64,12 @@ fuzz: $(VENV)/dev.stamp
 demo: $(VENV)/demo.stamp
 	sparselogits demo
 
+instructions: $(VENV)/dev.stamp
+	$(PY) benchmarks/callgrind_codecs.py
+
 bench: $(VENV)/dev.stamp
-	$(PY) benchmarks/bench_size.py
-	$(PY) benchmarks/bench_decode.py
+	$(PY) -m pip install -q -r benchmarks/requirements-codecs.txt
+	$(PY) benchmarks/bench_codecs.py
 	$(PY) benchmarks/bench_hostile.py
 
 clean:

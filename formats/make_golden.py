@@ -20,6 +20,9 @@ HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "golden" / "v1"
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "format")]
 
+import compact_shards  # noqa: E402
+import golden_compact  # noqa: E402
+import golden_compact_invalid  # noqa: E402
 import golden_invalid  # noqa: E402
 import golden_valid  # noqa: E402
 from reference_algorithms import crc32c  # noqa: E402
@@ -58,14 +61,20 @@ def golden_cache() -> Iterator[tuple[str, bytes]]:
 
 def golden_files() -> Iterator[tuple[str, bytes]]:
     """The path under golden/v1 and the bytes of every golden file."""
-    for name, make in golden_valid.CASES.items():
+    for name, make in (golden_valid.CASES | golden_compact.CASES).items():
         data, content = make()
         yield f"valid/{name}.slc", data
         yield f"valid/{name}.json", dumps(content).encode() + b"\n"
-    for name, case in golden_invalid.CASES.items():
+    for name, model in compact_shards.MODELS.items():
+        yield f"valid/{name}", model
+    for name, case in (golden_invalid.CASES | golden_compact_invalid.CASES).items():
         expected = {"error": case.error, "field": case.field, "within": list(case.within)}
         if case.also:
             expected["also"] = list(case.also)
+        if case.file:
+            expected["file"] = case.file
+        for file, model in case.models:
+            yield f"invalid/{file}", model
         yield f"invalid/{name}.slc", case.data
         yield f"invalid/{name}.json", json.dumps(expected).encode() + b"\n"
     yield from golden_cache()
@@ -77,7 +86,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check_only = parser.parse_args().check
     added, different = [], []
+    made: dict[str, bytes] = {}
     for name, data in golden_files():
+        if made.setdefault(name, data) != data:
+            raise ValueError(f"two cases make {name}, each another one")
         path = GOLDEN / name
         if path.exists():
             if path.read_bytes() != data:

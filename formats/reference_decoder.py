@@ -4,6 +4,8 @@ Written from v1.md with the Python standard library alone. It decodes a shard or
 plain Python data, and refuses whatever the text tells a reader to refuse. It checks everything that
 can be checked: a fast reader may leave some of that to its deep verification.
 
+Sections 2, 12 and 13 have modules of their own. A shard's model is read from the file beside it.
+
     python formats/reference_decoder.py SHARD_OR_CACHE      # prints the content as JSON
 """
 
@@ -15,11 +17,32 @@ import math
 import re
 import struct
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from reference_algorithms import crc32c, lz4_block, xxh64
+from reference_codes import BlockFormat
+from reference_compact import decode_compact_block
+from reference_conventions import (
+    COUNTS,
+    WEIGHT_BITS,
+    WEIGHTS,
+    Bits,
+    Corruption,
+    FormatError,
+    Truncated,
+    Unsupported,
+    bits,
+    is_weight,
+    require,
+    split,
+    u,
+    u32s,
+    weight_of,
+)
+from reference_model import Model, decode_model, model_file
 
 MAGIC = b"\x89SLC\r\n\x1a\n"
 FOOTER_MAGIC = b"SLCFOOT1"
@@ -27,8 +50,7 @@ VERSION = (1, 0)
 HEADER_LENGTH, FOOTER_LENGTH, FRAME_LENGTH, STRETCH = 128, 64, 32, 64
 LZ4_FRAMES, CODEC_MODEL = 1, 2  # incompatible features
 HAS_EMPTY, WIDE_DIRECTORY = 1, 2  # flags of a packed block
-COUNTS, WEIGHTS = 0, 1
-WEIGHT_BITS = {1: 32, 2: 16, 3: 16}
+PACKED, COMPACT = 0, 1  # codecs
 ALIGNMENT = "position t holds the teacher's distribution of token t+1 given tokens <= t"
 
 # (name, offset, size), as in the tables of sections 3.1, 3.2, 4 and 7. `reserved` may repeat.
@@ -64,105 +86,6 @@ LIMITS = {
 }  # fmt: skip
 
 
-# --- Section 2: conventions -----------------------------------------------------------------------
-
-
-class FormatError(Exception):
-    """Bytes that are not what v1.md promises: where (file, byte, field) and why."""
-
-    def __init__(self, field: str, offset: int | None, message: str) -> None:
-        super().__init__(field, offset, message)
-        self.field, self.offset, self.message = field, offset, message
-        self.path: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}, byte {self.offset}, field {self.field}: {self.message}"
-
-
-class Corruption(FormatError):
-    """Bytes that contradict themselves, a checksum or a limit."""
-
-
-class Truncated(FormatError):
-    """A file that ends too early."""
-
-
-class Unsupported(FormatError):
-    """A version, feature or codec that this decoder does not know."""
-
-
-def require(
-    ok: bool, field: str, offset: int, message: str, error: type[FormatError] = Corruption
-) -> None:
-    """Raises `error` unless `ok`."""
-    if not ok:
-        raise error(field, offset, message)
-
-
-def bits(x: int) -> int:
-    """The number of bits needed to write x."""
-    return x.bit_length()
-
-
-def u(data: bytes) -> int:
-    """An unsigned little-endian integer of any size."""
-    return int.from_bytes(data, "little")
-
-
-def u32s(data: bytes) -> list[int]:
-    """Consecutive u32."""
-    return [u(data[i : i + 4]) for i in range(0, len(data), 4)]
-
-
-class Bits:
-    """A bit string, least significant bit of each byte first. `start` is its byte in the file."""
-
-    def __init__(self, data: bytes, start: int, field: str) -> None:
-        self.data, self.start, self.field, self.at = data, start, field, 0
-
-    @property
-    def offset(self) -> int:
-        """The byte in the file of the next bit."""
-        return self.start + self.at // 8
-
-    def take(self, width: int) -> int:
-        """The next field of `width` bits."""
-        end = self.at + width
-        require(end <= 8 * len(self.data), self.field, self.offset, "the bits run past their end")
-        value = u(self.data[self.at // 8 : (end + 7) // 8]) >> (self.at % 8)
-        self.at = end
-        return value & ((1 << width) - 1)
-
-    def gamma(self, most_zeros: int) -> int:
-        """Section 5.2: an Elias gamma code, least significant bit first."""
-        zeros = 0
-        while self.take(1) == 0:
-            zeros += 1
-            require(zeros <= most_zeros, self.field, self.offset, f"gamma code: z > {most_zeros}")
-        return (1 << zeros) | self.take(zeros)
-
-    def finish(self) -> None:
-        """The rest is padding: less than a byte, all zero."""
-        left = 8 * len(self.data) - self.at
-        require(left < 8, self.field, self.offset, "bytes that are not used")
-        require(self.take(left) == 0, self.field, self.offset, "padding bits that are not zero")
-
-
-def split(
-    data: bytes, fields: list[tuple[str, int, int]], base: int
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Fixed fields of `data`, which starts at byte `base`: their values and their offsets."""
-    values: dict[str, Any] = {}
-    offsets: dict[str, int] = {}
-    for name, offset, size in fields:
-        if name == "reserved":
-            zero = not any(data[offset : offset + size])
-            require(zero, "reserved", base + offset, "reserved bytes that are not zero")
-        else:
-            values[name], offsets[name] = u(data[offset : offset + size]), base + offset
-    return values, offsets
-
-
 # --- Section 3.1: header --------------------------------------------------------------------------
 
 
@@ -180,15 +103,14 @@ def decode_header(data: bytes) -> dict[str, Any]:
         require(ok, name, at[name], f"{header[name]} is not allowed", error)
 
     check(header["header_length"] == HEADER_LENGTH, "header_length")
-    unknown = header["incompatible_features"] & ~LZ4_FRAMES
+    unknown = header["incompatible_features"] & ~(LZ4_FRAMES | CODEC_MODEL)
     check(unknown == 0, "incompatible_features", Unsupported)
     check(1 <= header["vocab_size"] <= LIMITS["vocab_size"], "vocab_size")
     check(1 <= header["rounds"] <= LIMITS["rounds"], "rounds")
     check(header["value_kind"] in (COUNTS, WEIGHTS), "value_kind")
     dtypes = WEIGHT_BITS if header["value_kind"] == WEIGHTS else (0,)
     check(header["weight_dtype"] in dtypes, "weight_dtype")
-    check(header["codec"] == 0, "codec", Unsupported)
-    check(header["model_digest"] == 0, "model_digest")
+    check(header["codec"] in (PACKED, COMPACT), "codec", Unsupported)
     check(6 <= header["block_log2"] <= 16, "block_log2")
     check(header["store_tokens"] in (0, 1), "store_tokens")
     sampler = re.fullmatch(rb"([a-z0-9_-]+)\0*", data[56:72])
@@ -199,6 +121,8 @@ def decode_header(data: bytes) -> dict[str, Any]:
         (header[name],) = struct.unpack_from("<d", data, offset)
         check(math.isfinite(header[name]) and header[name] > 0, name)
     header["shard_uuid"] = data[24:40]
+    needs_model = bool(header["incompatible_features"] & CODEC_MODEL)
+    check((header["model_digest"] != 0) == needs_model, "model_digest")
     return header
 
 
@@ -245,7 +169,9 @@ def decode_frame(data: bytes, offset: int, end: int, header: dict[str, Any]) -> 
 
     check(kind in ("META", "BLCK", "SEQS", "CMIT", "INDX"), "type")
     if kind == "BLCK":
-        check(frame["codec"] == 0, "codec", Unsupported)
+        check(frame["codec"] in (PACKED, COMPACT), "codec", Unsupported)
+        with_model = bool(header["incompatible_features"] & CODEC_MODEL)
+        check(frame["codec"] == PACKED or with_model, "codec")
         check(1 <= frame["num_items"] <= 1 << header["block_log2"], "num_items")
         most = LIMITS["record_entries"] * frame["num_items"]
         check(frame["num_entries"] <= min(LIMITS["block_entries"], most), "num_entries")
@@ -364,14 +290,10 @@ def decode_record(
 
 def decode_weight(stretch: Bits, dtype: int) -> float:
     """A weight of 32 or 16 bits: finite and not negative, sign bit included."""
-    pattern = stretch.take(WEIGHT_BITS[dtype])
-    layout = "<e" if dtype == 2 else "<f"
-    (weight,) = struct.unpack(
-        layout, struct.pack("<H" if dtype == 2 else "<I", pattern << 16 if dtype == 3 else pattern)
-    )
-    ok = math.isfinite(weight) and math.copysign(1, weight) > 0
+    weight = weight_of(stretch.take(WEIGHT_BITS[dtype]), dtype)
+    ok = is_weight(weight)
     require(ok, "records", stretch.offset, f"the weight {weight} is NaN, infinite or negative")
-    return float(weight)
+    return weight
 
 
 # --- Section 6: SEQS ------------------------------------------------------------------------------
@@ -457,8 +379,8 @@ def check_index(frame: dict[str, Any], shard: Shard) -> None:
 class Shard:
     """What a shard holds. `blocks`, `sequence_frames`: byte offset and first item of each."""
 
-    def __init__(self, header: dict[str, Any]) -> None:
-        self.header = header
+    def __init__(self, header: dict[str, Any], model: Model | None = None) -> None:
+        self.header, self.model = header, model
         self.metadata: dict[str, str] = {}
         self.tokens: list[int] | None = [] if header["store_tokens"] else None
         self.records: list[list[tuple[int, int | float]]] = []
@@ -499,7 +421,12 @@ def add_frame(frame: dict[str, Any], shard: Shard, previous: str, chain: int) ->
         if kind == "META":
             shard.metadata = decode_metadata(frame)
         elif kind == "BLCK":
-            tokens, records = decode_block(frame, shard.header)
+            if frame["codec"] == COMPACT:
+                assert shard.model is not None  # else the header allows no such frame
+                form = block_format(shard.header)
+                tokens, records = decode_compact_block(frame, form, shard.model)
+            else:
+                tokens, records = decode_block(frame, shard.header)
             shard.blocks.append((frame["offset"], len(shard.records)))
             shard.records += records
             if shard.tokens is not None and tokens is not None:
@@ -533,12 +460,39 @@ def check_sequences(shard: Shard) -> None:
             first += len(tokens)
 
 
-def decode_shard(data: bytes) -> Shard:
-    """A finished shard: everything is read, everything is checked."""
+def block_format(header: dict[str, Any]) -> BlockFormat:
+    """What a compact block and its model must know of a shard."""
+    return BlockFormat(
+        header["vocab_size"], header["rounds"], header["value_kind"], header["weight_dtype"],
+        bool(header["store_tokens"]),
+    )  # fmt: skip
+
+
+def find_model(header: dict[str, Any], models: Mapping[str, bytes]) -> Model | None:
+    """Section 12: the model that a shard names, if any. It must fit the shard."""
+    if not header["model_digest"]:
+        return None
+    name, at = model_file(header["model_digest"]), 96
+    require(name in models, "model_digest", at, f"{name} is missing")
+    model = decode_model(models[name], header["model_digest"])
+    form = block_format(header)
+    for field in ("vocab_size", "rounds", "value_kind", "weight_dtype"):
+        theirs, ours = getattr(model.form, field), getattr(form, field)
+        require(theirs == ours, "model_digest", at, f"{name} has the {field} {theirs}, not {ours}")
+    ok = model.form.tokens or not form.tokens
+    require(ok, "model_digest", at, f"{name} has no codes for tokens")
+    return model
+
+
+def decode_shard(data: bytes, models: Mapping[str, bytes] | None = None) -> Shard:
+    """A finished shard: everything is read, everything is checked.
+
+    `models` are the files that may be needed beside it, by name.
+    """
     header = decode_header(data)
     footer = decode_footer(data, header["shard_uuid"])
     base = len(data) - FOOTER_LENGTH
-    shard = Shard(header)
+    shard = Shard(header, find_model(header, models or {}))
     offset, previous, frame_crcs, chain = HEADER_LENGTH, "", b"", 0
     while previous != "INDX":
         frame = decode_frame(data, offset, base, header)
@@ -572,6 +526,7 @@ CONFIG = {
     "proposal_temperature": (int, float), "value_kind": str, "weight_dtype": str, "codec": str,
     "store_tokens": bool, "tokenizer_fingerprint": (str, type(None)),
 }  # fmt: skip
+MODEL_ROW = {"file": str, "bytes": int}
 ROW = {
     "file": str, "uuid": str, "bytes": int, "sequences": int, "positions": int, "entries": int,
     "sha256": str,
@@ -634,6 +589,15 @@ def decode_manifest(data: bytes) -> dict[str, Any]:
         check_types(row, ROW, "shards")
         ok = re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", row["file"]) is not None
         require(ok, "file", 0, f"{row['file']!r} is not a plain name")
+    models = manifest.get("models", [])
+    ok = isinstance(models, list) and len(models) <= LIMITS["shards"]
+    require(ok, "models", 0, "not an array, or too long")
+    for row in models:
+        check_types(row, MODEL_ROW, "models")
+        ok = re.fullmatch(r"model-[0-9a-f]{16}\.slm", row["file"]) is not None
+        require(ok, "file", 0, f"{row['file']!r} is not the name of a model")
+    ok = len({row["file"] for row in models}) == len(models)
+    require(ok, "models", 0, "a model is there twice")
     return dict(manifest)
 
 
@@ -666,17 +630,32 @@ def check_shard(row: dict[str, Any], data: bytes, shard: Shard, config: dict[str
             require(ok, name, 0, f"the manifest says {config.get(name)}, not {value}")
 
 
+def models_beside(path: Path) -> dict[str, bytes]:
+    """The models in the directory of a shard, by name."""
+    return {file.name: file.read_bytes() for file in path.parent.glob("model-*.slm")}
+
+
+def place_error(error: FormatError, path: Path) -> None:
+    """An error is of the file at `path`, or of the file beside it that it names."""
+    error.path = str(path if error.path is None else path.with_name(error.path))
+
+
 def decode_cache(directory: Path) -> dict[str, Any]:
     """A cache: its manifest and its shards, in the order of the manifest."""
     path = directory / "manifest.json"
     ids: set[int] = set()
     try:
         manifest = decode_manifest(path.read_bytes())
+        models = {}
+        for row in manifest.get("models", []):
+            models[row["file"]] = model = (directory / row["file"]).read_bytes()
+            ok = len(model) == row["bytes"]
+            require(ok, "bytes", 0, f"{row['file']} has {len(model)}, not {row['bytes']}")
         shards = []
         for row in manifest["shards"]:
             path = directory / row["file"]
             data = path.read_bytes()
-            shard = decode_shard(data)
+            shard = decode_shard(data, models)
             check_shard(row, data, shard, manifest["config"])
             for sequence in shard.sequences:
                 repeated = sequence["sequence_id"] in ids
@@ -684,7 +663,7 @@ def decode_cache(directory: Path) -> dict[str, Any]:
                 ids.add(sequence["sequence_id"])
             shards.append(shard.to_dict())
     except FormatError as error:
-        error.path = str(path)
+        place_error(error, path)
         raise
     return {"manifest": manifest, "shards": shards}
 
@@ -694,9 +673,9 @@ def decode(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return decode_cache(path)
     try:
-        return decode_shard(path.read_bytes()).to_dict()
+        return decode_shard(path.read_bytes(), models_beside(path)).to_dict()
     except FormatError as error:
-        error.path = str(path)
+        place_error(error, path)
         raise
 
 

@@ -15,7 +15,7 @@ from sparselogits.limits import MAX_ROUNDS, MAX_VOCAB_SIZE
 VALUE_KINDS = ("counts", "weights")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 CODECS = ("packed", "compact")
-DEFAULT_CODEC = "packed"
+DEFAULT_CODEC = "compact"
 
 _SAMPLER = re.compile(r"[a-z0-9_-]{1,16}")
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{16}")

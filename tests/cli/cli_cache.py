@@ -16,7 +16,7 @@ SEQUENCE_IDS = [100, 7, 2**64 - 1]
 
 def config() -> sl.CacheConfig:
     """With tokens, packed, counts."""
-    return sl.CacheConfig(vocab_size=VOCAB_SIZE, rounds=ROUNDS)
+    return sl.CacheConfig(vocab_size=VOCAB_SIZE, rounds=ROUNDS, codec="packed")
 
 
 def append_all(writer: sl.CacheWriter) -> None:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "check.h"
+#include "golden_models.h"
 #include "plain_lz4.h"
 #include "sparselogits/cache_reader.h"
 #include "sparselogits/sampler.h"
@@ -77,7 +78,7 @@ std::string HashOfContent(const Content& content) {
 }
 
 // The same content, written again: one commit, nothing wrapped.
-std::string HashOfWritten(const ShardReader& shard, const Content& content) {
+std::string HashOfWritten(const ShardReader& shard, const Content& content, const ModelPtr& model) {
   std::vector<int64_t> input_ids(shard.footer().totals.num_positions, 0);
   std::copy(content.tokens.begin(), content.tokens.end(), input_ids.begin());
   std::vector<int64_t> sequence_offsets = {0};
@@ -100,7 +101,7 @@ std::string HashOfWritten(const ShardReader& shard, const Content& content) {
   const TemporaryDirectory directory;
   std::unique_ptr<ShardWriter> writer;
   const uint8_t metadata[] = {'{', '}'};
-  CHECK_OK(ShardWriter::Create(directory / "partial", header, metadata, nullptr, &writer));
+  CHECK_OK(ShardWriter::Create(directory / "partial", header, metadata, model, &writer));
   CHECK_OK(writer->Append(input));
   CHECK_OK(writer->Finish(directory / "shard"));
   std::unique_ptr<MappedFile> file;
@@ -114,13 +115,17 @@ void AddShards(const fs::path& golden, std::vector<std::string>* lines) {
   std::vector<fs::path> paths;
   for (const auto& entry : fs::recursive_directory_iterator(golden / "valid"))
     if (entry.path().extension() == ".slc") paths.push_back(entry.path());
+  const Models models = sparselogits::testing::GoldenModels(golden / "valid");
   for (const fs::path& path : paths) {
     std::unique_ptr<ShardReader> shard;
-    CHECK_OK(ShardReader::Open(path.string(), {}, CheckPayload::kYes, &shard));
+    CHECK_OK(ShardReader::Open(path.string(), models, CheckPayload::kYes, &shard));
+    ModelPtr model;
+    for (const ModelPtr& one : models)
+      if (one->digest() == shard->header().model_digest) model = one;
     const Content content = Decode(*shard);
     lines->push_back("shard " + fs::relative(path, golden / "valid").generic_string() +
                      " decoded " + HashOfContent(content) + " written " +
-                     HashOfWritten(*shard, content));
+                     HashOfWritten(*shard, content, model));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "check.h"
+#include "golden_models.h"
 #include "sparselogits/lz4_block.h"
 #include "sparselogits/verify.h"
 
@@ -12,6 +13,12 @@ using namespace sparselogits;
 namespace fs = std::filesystem;
 
 namespace {
+
+const Models& AllModels() {
+  static const Models models =
+      sparselogits::testing::GoldenModels(fs::path(GOLDEN_DIRECTORY) / "valid");
+  return models;
+}
 
 struct Golden {
   std::string name;
@@ -26,7 +33,7 @@ const std::vector<Golden>& ValidShards() {
       std::ifstream file(entry.path(), std::ios::binary);
       all.push_back({entry.path().filename(), {std::istreambuf_iterator<char>(file), {}}});
       VerifiedShard verified;
-      if (!VerifyShard(entry.path(), {}, {}, &verified).ok())
+      if (!VerifyShard(entry.path(), AllModels(), {}, &verified).ok())
         all.pop_back();  // LZ4, without liblz4
     }
     return all;
@@ -51,7 +58,8 @@ struct Content {
 // Reads it without the deep check, as training does.
 Status Read(std::shared_ptr<const MappedFile> file, Content* content) {
   std::unique_ptr<ShardReader> shard;
-  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(std::move(file), {}, CheckPayload::kYes, &shard));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ShardReader::Open(std::move(file), AllModels(), CheckPayload::kYes, &shard));
   const Totals& totals = shard->footer().totals;
   RecordBatch batch;
   content->tokens.resize(totals.num_positions);
@@ -86,7 +94,7 @@ void CheckNamesThePlace(const Status& status, size_t file_size, const std::strin
 void CheckDetected(ByteSpan bytes, const Content& content, const std::string& what) {
   const std::shared_ptr<const MappedFile> file = MappedFile::FromMemory("damaged.slc", bytes);
   VerifiedShard verified;
-  const Status deep = VerifyShard(file, {}, {}, &verified);
+  const Status deep = VerifyShard(file, AllModels(), {}, &verified);
   if (deep.ok()) sparselogits::testing::Fail(__FILE__, __LINE__, what + " is not detected");
   CheckNamesThePlace(deep, bytes.size(), what);
   Content read;
@@ -96,7 +104,7 @@ void CheckDetected(ByteSpan bytes, const Content& content, const std::string& wh
   else if (!(read == content))
     sparselogits::testing::Fail(__FILE__, __LINE__, what + " changes what is read, silently");
   // Looking for more faults ends, and finds at least this one.
-  CHECK(!FindFaults(file, {}, AfterFault::kGoOn).faults.empty());
+  CHECK(!FindFaults(file, AllModels(), AfterFault::kGoOn).faults.empty());
 }
 
 Content ContentOf(const Golden& shard) {

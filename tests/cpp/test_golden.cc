@@ -3,6 +3,7 @@
 #include <string>
 
 #include "check.h"
+#include "golden_models.h"
 #include "plain_lz4.h"
 #include "sparselogits/verify.h"
 
@@ -18,26 +19,28 @@ std::vector<fs::path> Shards(const char* kind) {
   return shards;
 }
 
-Status Verify(const fs::path& path) {
+Status Verify(const fs::path& path, const Models& models) {
   VerifiedShard verified;
-  return VerifyShard(path.string(), {}, {}, &verified);
+  return VerifyShard(path.string(), models, {}, &verified);
 }
 
 }  // namespace
 
 TEST(valid_files_are_accepted) {
+  const Models models = sparselogits::testing::GoldenModels(fs::path(GOLDEN_DIRECTORY) / "valid");
   size_t accepted = 0;
   for (const fs::path& path : Shards("valid")) {
-    CHECK_OK(Verify(path));
+    CHECK_OK(Verify(path, models));
     ++accepted;
   }
   CHECK(accepted > 20);
 }
 
 TEST(invalid_files_are_refused) {
+  const Models models = sparselogits::testing::GoldenModels(fs::path(GOLDEN_DIRECTORY) / "invalid");
   size_t refused = 0;
   for (const fs::path& path : Shards("invalid")) {
-    const Status status = Verify(path);
+    const Status status = Verify(path, models);
     // That the metadata is a JSON object of strings is checked above the core.
     const bool only_json = path.stem().string().starts_with("meta_not_");
     if (status.ok() && !only_json)

@@ -18,13 +18,18 @@ from reference_encoder import Record, ShardEncoder, fingerprint
 
 @dataclass(frozen=True)
 class Invalid:
-    """A shard that a reader must refuse, and how."""
+    """A shard that a reader must refuse, and how.
+
+    `models` are files that lie beside it; `file` is the one of them that is wrong, if one is.
+    """
 
     data: bytes
     error: str
     field: str
     within: tuple[int, int]
     also: tuple[str, ...] = ()
+    models: tuple[tuple[str, bytes], ...] = ()
+    file: str = ""
 
 
 CASES: dict[str, Invalid] = {}

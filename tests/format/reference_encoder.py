@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from reference_algorithms import crc32c, xxh64
+from reference_conventions import WEIGHT_BITS, bits
 from reference_decoder import (
     FOOTER,
     FOOTER_MAGIC,
@@ -22,9 +23,7 @@ from reference_decoder import (
     HEADER,
     MAGIC,
     STRETCH,
-    WEIGHT_BITS,
     WIDE_DIRECTORY,
-    bits,
 )
 
 Record = Sequence[tuple[int, float]]
@@ -236,11 +235,19 @@ class ShardEncoder:
         low_bits: int | None = None,
         wide: bool | None = None,
         has_empty: bool | None = None,
+        compact: bytes | None = None,
         edit: Callable[[bytearray], object] | None = None,
         **frame: Any,
     ) -> None:
-        """Section 5: a BLCK frame; `edit` changes its content in place."""
-        content = bytearray(encode_block(records, tokens, self.header, low_bits, wide, has_empty))
+        """Section 5: a BLCK frame; `edit` changes its content in place.
+
+        `compact` is the content of a block of that codec.
+        """
+        if compact is None:
+            compact = encode_block(records, tokens, self.header, low_bits, wide, has_empty)
+        else:
+            frame = {"codec": 1} | frame
+        content = bytearray(compact)
         if edit is not None:
             edit(content)
         entries = sum(map(len, records))

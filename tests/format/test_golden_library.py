@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import reference_decoder
 from golden import GOLDEN, INVALID, SHARDS, expected, same
-from library import agrees, contents, make_cache, verify
-from reference_decoder import FOOTER, FOOTER_MAGIC, FRAME, HEADER
+from library import agrees, contents, core_models, make_cache, verify
+from reference_decoder import FOOTER, FOOTER_MAGIC, FRAME, HEADER, models_beside
 
 import sparselogits as sl
 from sparselogits import _core
@@ -26,7 +26,9 @@ ERRORS = {
 def test_valid(path, tmp_path):
     data = path.read_bytes()
     want = expected(path)
-    cache = sl.open(make_cache(tmp_path / "cache", data, reference_decoder.decode_shard(data)))
+    models = models_beside(path)
+    shard = reference_decoder.decode_shard(data, models)
+    cache = sl.open(make_cache(tmp_path / "cache", data, shard, models))
     cache.verify()
     assert cache.metadata == want["metadata"]
     want = {name: want[name] for name in ("sequences", "tokens", "records")}
@@ -51,8 +53,11 @@ def test_invalid(path):
         verify(path)
     error = caught.value
     assert type(error) is ERRORS[want["error"]]
-    assert error.path == str(path)
-    if error.field in want.get("also", []):
+    assert error.path == str(path.with_name(want.get("file", path.name)))
+    if "file" in want:
+        assert error.field == want["field"]
+        assert error.offset is None or 0 <= error.offset <= want["within"][1]
+    elif error.field in want.get("also", []):
         assert 0 <= error.offset < path.stat().st_size
     else:
         assert agrees(error.field, want["field"]), f"{error.field} is not {want['field']}"
@@ -92,10 +97,11 @@ def test_invalid_shards_are_safe_to_read(path, check):
     """Whatever the bytes are, opening and reading gives data or an error of ours."""
     data = path.read_bytes()
     with contextlib.suppress(sl.SparseLogitsError):
-        info = _core.read_shard_info(str(path))
+        models = core_models(path)
+        info = _core.read_shard_info(str(path), models)
         row = (str(path), data[24:40].hex(), len(data))
         totals = (info["sequences"], info["positions"], info["entries"])
-        reader = _core.CacheReader([row + totals], info["config"], check)
+        reader = _core.CacheReader([row + totals], info["config"], models, check)
         positions = np.arange(info["positions"], dtype=np.int64)
         with contextlib.suppress(sl.SparseLogitsError):
             reader.sequence_table()

@@ -6,33 +6,11 @@ import re
 
 import pytest
 import reference_decoder
-from golden import FORMATS, SHARDS
+from golden import SHARDS
+from specification import SPEC, fields, number, section
 
 import sparselogits as sl
 from sparselogits import _core, limits
-
-SPEC = (FORMATS / "v1.md").read_text(encoding="utf-8")
-
-
-def section(title):
-    """The text under a heading."""
-    (body,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", SPEC, re.M | re.S)
-    return body
-
-
-def fields(text):
-    """The rows `| offset | size | name |` of a table."""
-    rows = re.findall(r"^\| (\d+) \| (\d+) \| (?:`(\w+)`|(reserved)) \|", text, re.M)
-    return [(quoted or plain, int(offset), int(size)) for offset, size, quoted, plain in rows]
-
-
-def number(text):
-    """A limit: `2^32 − 1`, `65,535`, `2^30 bytes`."""
-    power = re.match(r"2\^(\d+)(?: − (\d+))?", text)
-    if power:
-        return 2 ** int(power[1]) - int(power[2] or 0)
-    return int(re.match(r"[\d,]+", text)[0].replace(",", ""))
-
 
 TABLES = {
     "3.1 Header": (reference_decoder.HEADER, "header_length"),
@@ -126,5 +104,5 @@ def test_the_core_reads_every_header_field_where_the_table_says(tmp_path):
         broken[124:128] = reference_decoder.crc32c(bytes(broken[:124])).to_bytes(4, "little")
         path.write_bytes(broken)
         with pytest.raises(sl.FormatError) as caught:
-            _core.read_shard_info(str(path))
+            _core.read_shard_info(str(path), [])
         assert (caught.value.field, caught.value.offset) == (name, offset)

@@ -19,18 +19,12 @@ import sys
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
+from fuzz_targets import CXX_TARGETS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "fuzz"
 CRASHES = BUILD / "crashes"
-CXX_TARGETS = (
-    "fuzz_shard",
-    "fuzz_block",
-    "fuzz_compact",
-    "fuzz_model",
-    "fuzz_round_trip",
-    "fuzz_simd",
-)
 TARGETS = (*CXX_TARGETS, "fuzz_manifest")
 MAX_LENGTH = 1 << 13
 LIMITS = [

@@ -10,8 +10,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from fuzz_targets import CXX_TARGETS  # noqa: E402
 from manifest_target import check  # noqa: E402
-from run import CXX_TARGETS  # noqa: E402
 
 INPUTS = sorted(
     path

@@ -9,7 +9,7 @@ import numpy as np
 
 import sparselogits as sl
 
-CONFIG = sl.CacheConfig(vocab_size=1000, rounds=20)
+CONFIG = sl.CacheConfig(vocab_size=1000, rounds=20, codec="packed")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sparselogits import _core
 from sparselogits.shard_check import verify_shard
 
 GOLDEN = Path(__file__).resolve().parents[2] / "formats" / "golden" / "v1" / "valid"
-CONFIG = sl.CacheConfig(vocab_size=1000, rounds=4)
+CONFIG = sl.CacheConfig(vocab_size=1000, rounds=4, codec="packed")
 HAS_LIBLZ4 = _core.use_lz4("liblz4")
 BACKENDS = [
     pytest.param("liblz4", marks=pytest.mark.skipif(not HAS_LIBLZ4, reason="built without liblz4")),

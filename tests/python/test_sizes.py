@@ -25,7 +25,9 @@ def test_real_samples(
     with np.load(real_samples / f"smollm2-135m-{name}-dev.npz") as file:
         tokens, offsets = file["tokens"], file["offsets"].astype(np.int64)
         token_ids, counts = file["token_ids"], file["counts"]
-    config = sl.CacheConfig(vocab_size=49152, rounds=rounds, sampler=name.split("-")[0][:-2])
+    config = sl.CacheConfig(
+        vocab_size=49152, rounds=rounds, sampler=name.split("-")[0][:-2], codec="packed"
+    )
     with sl.CacheWriter(tmp_path / "c", config) as writer:
         writer.append_many(tokens.reshape(-1), np.arange(177) * 512, offsets, token_ids, counts)
     report = inspect_cache(tmp_path / "c")

@@ -58,9 +58,10 @@ def kept_bits_in_python() -> Row:
 
 def hash_of_content(path: Path) -> str:
     """As tests/cpp/portable_bits.cc computes it."""
-    found = _core.read_shard_info(str(path), [])
+    models = [_core.CodecModel.parse(file.read_bytes()) for file in path.parent.glob("*.slm")]
+    found = _core.read_shard_info(str(path), models)
     totals = (found[name] for name in ("bytes", "sequences", "positions", "entries"))
-    reader = _core.CacheReader([(str(path), found["uuid"], *totals)], found["config"], [], True)
+    reader = _core.CacheReader([(str(path), found["uuid"], *totals)], found["config"], models, True)
     positions = np.arange(reader.num_positions, dtype=np.int64)
     records = reader.read_positions(positions)
     ids, _, fingerprints = reader.sequence_table()

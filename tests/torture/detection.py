@@ -156,7 +156,7 @@ class DamagedCache:
 def write(path: Path, kind: str, first_id: int) -> None:
     """Two shards, several blocks and commits in each; the two hold other draws of equal shape."""
     rng = np.random.default_rng(first_id)
-    config = sl.CacheConfig(vocab_size=300, rounds=4, **KINDS[kind])  # type: ignore[arg-type]
+    config = sl.CacheConfig(vocab_size=300, rounds=4, codec="packed", **KINDS[kind])  # type: ignore[arg-type]
     for _ in range(2):  # the second time goes on in a shard of its own
         with sl.CacheWriter(path, config, {"teacher": f"of {first_id}"}, resume=True) as writer:
             for length in (9, 0, 70, 8):

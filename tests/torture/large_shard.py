@@ -19,7 +19,7 @@ FULL_BYTES = 4.4e9  # 2^32 and some more
 VOCAB_SIZE = 1 << 24
 POSITIONS, ENTRIES = 1024, 1024  # of a sequence; of a position
 BYTES_PER_SEQUENCE = 6.3e6
-CONFIG = sl.CacheConfig(vocab_size=VOCAB_SIZE, rounds=1, value_kind="weights")
+CONFIG = sl.CacheConfig(vocab_size=VOCAB_SIZE, rounds=1, value_kind="weights", codec="packed")
 
 
 class Sequences:

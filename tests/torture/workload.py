@@ -61,6 +61,7 @@ def make_workload(seed: int, num_sequences: int = 60) -> Workload:
         vocab_size=int(rng.choice([200, 5_000])),
         rounds=int(rng.integers(2, 12)),
         value_kind="counts" if counts else "weights",
+        codec="packed",  # training: tests/python/test_training_crash.py
         store_tokens=bool(rng.random() < 0.7),
     )
     lengths = rng.integers(0, 30, num_sequences)

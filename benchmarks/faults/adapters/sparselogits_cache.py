@@ -11,7 +11,7 @@ from records import BATCH, Record, Source, encode
 import sparselogits as sl
 from adapters.base import Adapter, Range
 
-_CONFIG = sl.CacheConfig(vocab_size=49152, rounds=50)
+_CONFIG = sl.CacheConfig(vocab_size=49152, rounds=50, codec="packed")
 _SHARD_BYTES = 90_000  # about as many sequences as the files of the others hold
 _SHARD_HEADER = 128
 _FRAME_HEADER = struct.Struct("<4s4xI20x")
