@@ -44,7 +44,7 @@ Bytes TakeModel(uint8_t how, Input* input) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input({data, size});
   const uint8_t how = input.Byte() % 3;
-  const uint32_t n = input.Byte() % 64 + 1u;
+  const uint32_t n = input.Byte() % kMaxScriptPositions + 1u;
   const Bytes bytes = TakeModel(how, &input);
   ModelPtr model;
   {

@@ -10,6 +10,8 @@
 
 namespace sparselogits::fuzz {
 
+inline constexpr uint32_t kMaxScriptPositions = 80;  // five stretches
+
 // Records in one flat form, comparable whatever they came from.
 struct FlatBlock {
   std::vector<uint32_t> tokens, entries, token_ids, values;  // values: counts, or bits of weights

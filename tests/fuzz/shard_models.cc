@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kFeatures = 16, kVocabSize = 40, kRounds = 44, kValueKind = 48, kWeightDtype = 49,
                  kCodec = 50, kStoreTokens = 52, kModelDigest = 96;  // offsets in a header
-constexpr uint32_t kMaxScriptPositions = 4096;
+constexpr uint32_t kMaxPositions = 4096;  // of a block whose payload is a script
 constexpr auto kCompact = static_cast<uint8_t>(CodecId::kCompact);
 
 // Encodes the records that a payload tells; its first byte says whether they are damaged then.
@@ -71,7 +71,7 @@ Bytes WithModel(ByteSpan bytes, Models* models) {
   for (PartFrame& frame : parts->frames) {
     const uint32_t n = frame.num_items();
     if (frame.is(FrameType::kBlock) && frame.header[kCodecOffset] == kCompact && n > 0 &&
-        n <= kMaxScriptPositions) {
+        n <= kMaxPositions) {
       const std::vector<uint32_t> of_block = EncodeScript(number, &frame);
       tokens.insert(tokens.end(), of_block.begin(), of_block.end());
     } else if (frame.is(FrameType::kSequences) && format.store_tokens) {

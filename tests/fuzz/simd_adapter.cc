@@ -88,7 +88,7 @@ simd_adapter::Slice DecodeCompact(const uint8_t* data, size_t size) {
   Input input({data, size});
   const uint8_t number = input.Byte();
   const uint8_t how = input.Byte() % 3;
-  const uint32_t n = input.Byte() + 1u;
+  const uint32_t n = input.Byte() % kMaxScriptPositions + 1u;
   const RecordFormat& format = FormatOfModel(number).format;
   const CompactCodec& codec = CodecOf(number);
   result.Put(ModelOf(number)->digest());
