@@ -45,9 +45,7 @@ Model Train(const ShardConfig& config, const InputArray<int64_t>& input_ids,
     TrainingOptions options;
     options.num_classes = num_classes;
     options.expected_positions = expected_positions;
-    const BlockView block = {samples.tokens, samples.entries, samples.token_ids, samples.counts,
-                             samples.weight_bits};
-    return TrainModel(config.format, block, options, &model);
+    return TrainModel(config.format, samples.view(), options, &model);
   });
   return Model(std::move(model));
 }

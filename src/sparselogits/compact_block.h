@@ -3,6 +3,7 @@
 
 #include "sparselogits/bit_reader.h"
 #include "sparselogits/bytes.h"
+#include "sparselogits/compact_bit_window.h"
 #include "sparselogits/compact_layout.h"
 #include "sparselogits/records.h"
 #include "sparselogits/status.h"
@@ -25,6 +26,10 @@ class Block {
     uint32_t first, last;  // positions
   };
   Status FindStretch(uint32_t stretch, Stretch* out) const;
+  // At the first bit of a stretch.
+  BitWindow WindowAt(const Stretch& stretch) const {
+    return {records_.data(), stretch.begin, records_.data() + records_.size()};
+  }
   Status FirstToken(uint32_t* token) const;
   // Whether the bits behind the directory are zero.
   Status CheckPadding() const;

@@ -20,12 +20,11 @@ Status CompactCodec::Check(ByteSpan content, uint32_t num_positions, uint32_t nu
   if (format_.store_tokens) SPARSELOGITS_RETURN_IF_ERROR(block.FirstToken(&token));
   compact::RecordDecoder decoder(format_, *model_);
   RecordBatch decoded;
-  const uint8_t* const begin = block.records().data();
   uint64_t used = 0;
   for (uint32_t i = 0; i < block.num_stretches(); ++i) {
     Block::Stretch stretch;
     SPARSELOGITS_RETURN_IF_ERROR(block.FindStretch(i, &stretch));
-    BitWindow window(begin, stretch.begin, begin + block.records().size());
+    BitWindow window = block.WindowAt(stretch);
     uint32_t c = decoder.no_class();
     for (uint32_t position = stretch.first; position < stretch.last; ++position) {
       Fault fault = decoder.Take<true>(&window, &c, sections);

@@ -47,8 +47,7 @@ SPARSELOGITS_FASTEST_INSTRUCTIONS Met DecodeStretch(RecordDecoder* decoder, cons
                                                     const Block::Stretch& stretch, bool has_tokens,
                                                     uint32_t first, uint32_t last, RecordBatch* out,
                                                     int32_t** tokens) {
-  BitWindow window(block.records().data(), stretch.begin,
-                   block.records().data() + block.records().size());
+  BitWindow window = block.WindowAt(stretch);
   uint32_t c = decoder->no_class();
   const uint32_t end = std::min(last, stretch.last);
   for (uint32_t position = stretch.first; position < end; ++position) {
@@ -77,9 +76,7 @@ SPARSELOGITS_FASTEST_INSTRUCTIONS Met DecodeStretch(RecordDecoder* decoder, cons
 SPARSELOGITS_FASTEST_INSTRUCTIONS bool DecodeTwoStretches(
     RecordDecoder* decoders, const Block& block, const Block::Stretch* stretches, bool has_tokens,
     uint32_t last, RecordBatch* out, RecordBatch* second, int32_t* tokens) {
-  const uint8_t* const begin = block.records().data();
-  const uint8_t* const end = begin + block.records().size();
-  BitWindow windows[2] = {{begin, stretches[0].begin, end}, {begin, stretches[1].begin, end}};
+  BitWindow windows[2] = {block.WindowAt(stretches[0]), block.WindowAt(stretches[1])};
   uint32_t classes[2] = {decoders[0].no_class(), decoders[1].no_class()};
   for (uint32_t i = 0; i < compact::kStretch; ++i) {
     if (!RecordDecoder::TakeTwo(&decoders[0], &windows[0], &classes[0], &decoders[1], &windows[1],

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "sparselogits/bit_sink.h"
 #include "sparselogits/bit_writer.h"
 #include "sparselogits/compact_layout.h"
 #include "sparselogits/dispatch.h"
@@ -53,24 +52,34 @@ void PutValue(Family family, uint32_t context, uint32_t value, Sink* sink) {
 
 }  // namespace
 
-// The bits of the symbols; remembers whether each had a code.
+// The bits of the symbols; remembers where stretches start, and whether each symbol had a code.
 class CompactEncoder::CodedSink {
  public:
-  explicit CodedSink(const CompactEncoder& encoder) : encoder_(encoder) {}
+  explicit CodedSink(const CompactEncoder& encoder) : encoder_(encoder), writer_(&records_) {}
 
+  void BeginStretch() { starts_.push_back(writer_.bits()); }
   void PutSymbol(Family family, uint32_t context, uint32_t symbol) {
     const Codes& codes = encoder_.codes_[static_cast<size_t>(family)];
     const Code code = codes.codes[codes.first[context] + symbol];
     has_all_ &= code.length > 0;
-    bits_.Put(code.bits, code.length);
+    writer_.Put(code.bits, code.length);
   }
-  void PutBits(uint64_t value, int width) { bits_.Put(value, width); }
-  BitSink* bits() { return &bits_; }
+  void PutBits(uint64_t value, int width) { writer_.Put(value, width); }
+
   bool has_all() const { return has_all_; }
+  // Of each stretch, in bits.
+  const std::vector<uint64_t>& starts() const { return starts_; }
+  uint64_t bits() const { return writer_.bits(); }
+  const Bytes& Finish() {
+    writer_.Align();
+    return records_;
+  }
 
  private:
   const CompactEncoder& encoder_;
-  BitSink bits_;
+  Bytes records_;
+  BitWriter writer_;
+  std::vector<uint64_t> starts_;
   bool has_all_ = true;
 };
 
@@ -85,8 +94,6 @@ CompactEncoder::CompactEncoder(const ModelContent& content) : content_(content),
     for (const uint8_t code : family.map)
       codes.first.push_back(code * static_cast<uint32_t>(family.lengths[0].size()));
   }
-  // An entry is a symbol of each family and the bits behind them, at most.
-  bits_per_entry_ = compact::kNumFamilies * (compact::kMaxIdBits + kMaxCodeLength);
 
   const uint32_t k = content.num_classes();
   const Codes& codes = codes_[static_cast<size_t>(Family::kClass)];
@@ -111,9 +118,8 @@ void CompactEncoder::ChooseClasses(const BlockView& block) {
   std::vector<uint32_t> sums(costs_.stride());
   const uint32_t* ids = block.token_ids.data();
   for (size_t position = 0; position < block.num_positions(); ++position) {
-    const uint32_t before = position % compact::kStretch == 0 ? k : classes_[position - 1];
-    classes_[position] = CheapestClass(costs_, &class_costs_[before * costs_.stride()], ids,
-                                       block.entries[position], k, sums.data());
+    const uint16_t* const prior = &class_costs_[ClassBefore(position) * costs_.stride()];
+    classes_[position] = CheapestClass(costs_, prior, ids, block.entries[position], k, sums.data());
     ids += block.entries[position];
   }
 }
@@ -214,10 +220,8 @@ void CompactEncoder::PutPosition(const BlockView& block, bool store_tokens, size
                                  size_t entry, Sink* sink) {
   const RecordFormat& format = content_.format;
   const uint32_t c = classes_[position];
-  const uint32_t before =
-      position % compact::kStretch == 0 ? content_.num_classes() : classes_[position - 1];
   PlaceItems(block, position, entry);
-  if (content_.num_classes() > 1) sink->PutSymbol(Family::kClass, before, c);
+  if (content_.num_classes() > 1) sink->PutSymbol(Family::kClass, ClassBefore(position), c);
   PutValue(Family::kEntryNumber, c, block.entries[position], sink);
   const bool has_counts = format.value_kind == ValueKind::kCounts;
   if (has_counts && !items_.empty()) PutCounts(sink);
@@ -234,40 +238,38 @@ void CompactEncoder::PutPosition(const BlockView& block, bool store_tokens, size
     PutToken(block.tokens[position + 1], c, sink);
 }
 
-void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolSink* sink) {
+template <typename Sink>
+void CompactEncoder::PutBlock(const BlockView& block, bool store_tokens, Sink* sink) {
   ChooseClasses(block);
   size_t entry = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
+    if (position % compact::kStretch == 0) sink->BeginStretch();
     PutPosition(block, store_tokens, position, entry, sink);
     entry += block.entries[position];
   }
 }
 
-// The records of a block, and where each stretch but the first starts, in bits.
-SPARSELOGITS_FASTEST_INSTRUCTIONS void CompactEncoder::PutBlock(const BlockView& block,
-                                                                bool store_tokens, CodedSink* sink,
-                                                                std::vector<uint64_t>* starts) {
-  ChooseClasses(block);
-  size_t entry = 0;
-  for (size_t position = 0; position < block.num_positions(); ++position) {
-    if (position % compact::kStretch == 0 && position > 0) starts->push_back(sink->bits()->bits());
-    sink->bits()->Reserve((block.entries[position] + uint64_t{1}) * bits_per_entry_);
-    PutPosition(block, store_tokens, position, entry, sink);
-    entry += block.entries[position];
-  }
+void CompactEncoder::Describe(const BlockView& block, bool store_tokens, SymbolSink* sink) {
+  PutBlock(block, store_tokens, sink);
+}
+
+SPARSELOGITS_FASTEST_INSTRUCTIONS void CompactEncoder::PutCoded(const BlockView& block,
+                                                                bool store_tokens,
+                                                                CodedSink* sink) {
+  PutBlock(block, store_tokens, sink);
 }
 
 bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* out) {
   CodedSink sink(*this);
-  std::vector<uint64_t> starts;
-  PutBlock(block, store_tokens, &sink, &starts);
+  PutCoded(block, store_tokens, &sink);
   if (!sink.has_all()) return false;
 
-  // Starts as what they differ from even steps by, all raised above zero.
-  const uint64_t step = sink.bits()->bits() / (starts.size() + 1);
+  // Starts as what they differ from even steps by, all raised above zero. The first one is 0.
+  const std::vector<uint64_t>& starts = sink.starts();
+  const uint64_t step = sink.bits() / starts.size();
   int64_t lowest = 0, highest = 0;
-  for (size_t i = 0; i < starts.size(); ++i) {
-    const int64_t off = static_cast<int64_t>(starts[i]) - static_cast<int64_t>((i + 1) * step);
+  for (size_t i = 1; i < starts.size(); ++i) {
+    const int64_t off = static_cast<int64_t>(starts[i]) - static_cast<int64_t>(i * step);
     lowest = std::min(lowest, off);
     highest = std::max(highest, off);
   }
@@ -279,12 +281,10 @@ bool CompactEncoder::Encode(const BlockView& block, bool store_tokens, Bytes* ou
   AppendLittle<uint32_t>(out, static_cast<uint32_t>(-lowest));
   BitWriter writer(out);
   if (store_tokens) writer.Put(block.tokens[0], packed::TokenBits(content_.format.vocab_size));
-  for (size_t i = 0; i < starts.size(); ++i)
-    writer.Put(starts[i] - (i + 1) * step - static_cast<uint64_t>(lowest), width);
+  for (size_t i = 1; i < starts.size(); ++i)
+    writer.Put(starts[i] - i * step - static_cast<uint64_t>(lowest), width);
   writer.Align();
-  sink.bits()->Reserve(8);
-  sink.bits()->Align();
-  const ByteSpan records = sink.bits()->bytes();
+  const Bytes& records = sink.Finish();
   out->insert(out->end(), records.begin(), records.end());
   return true;
 }

@@ -12,6 +12,7 @@ namespace sparselogits {
 class SymbolSink {
  public:
   virtual ~SymbolSink() = default;
+  virtual void BeginStretch() {}
   virtual void PutSymbol(compact::Family family, uint32_t context, uint32_t symbol) = 0;
   virtual void PutBits(uint64_t value, int width) = 0;
 };
@@ -44,8 +45,13 @@ class CompactEncoder {
   class CodedSink;
 
   void ChooseClasses(const BlockView& block);
-  void PutBlock(const BlockView& block, bool store_tokens, CodedSink* sink,
-                std::vector<uint64_t>* starts);
+  // The context of a position's class.
+  uint32_t ClassBefore(size_t position) const {
+    return position % compact::kStretch == 0 ? content_.num_classes() : classes_[position - 1];
+  }
+  void PutCoded(const BlockView& block, bool store_tokens, CodedSink* sink);
+  template <typename Sink>
+  void PutBlock(const BlockView& block, bool store_tokens, Sink* sink);
   template <typename Sink>
   void PutPosition(const BlockView& block, bool store_tokens, size_t position, size_t entry,
                    Sink* sink);
@@ -61,7 +67,6 @@ class CompactEncoder {
   CompactCosts costs_;
   std::vector<uint16_t> class_costs_;  // (num_classes + 1, stride): of a class after another
   Codes codes_[compact::kNumFamilies];
-  uint64_t bits_per_entry_;  // at most
 
   // Of the block at work.
   std::vector<uint32_t> classes_;

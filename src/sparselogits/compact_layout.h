@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "sparselogits/huffman.h"
+#include "sparselogits/limits.h"
 #include "sparselogits/packed_layout.h"
 #include "sparselogits/records.h"
 #include "sparselogits/value_code.h"
@@ -52,9 +53,15 @@ struct FamilyShape {
   bool is_used() const { return num_symbols > 1; }
 };
 
+// Of a record.
+inline uint32_t MostEntries(const RecordFormat& format) {
+  return std::min(format.vocab_size,
+                  format.value_kind == ValueKind::kCounts ? format.rounds : kMaxEntriesPerRecord);
+}
+
 inline FamilyShape ShapeOf(Family family, const RecordFormat& format, uint32_t num_classes) {
   const bool counts = format.value_kind == ValueKind::kCounts;
-  const uint32_t most_entries = std::min(format.vocab_size, counts ? format.rounds : 65535u);
+  const uint32_t most_entries = MostEntries(format);
   switch (family) {
     case Family::kClass: return {num_classes + 1, num_classes, 10};
     case Family::kEntryNumber: return {num_classes, NumValueSymbols(most_entries), 11};

@@ -73,7 +73,10 @@ class CompactModel {
   uint64_t digest() const { return digest_; }
 
   // For decoding, derived from the content.
-  uint32_t id_at(uint32_t place) const {
+  // The id that an entry of a bucket stands for; not below vocab_size where there is none.
+  uint32_t IdOf(const Bucket& bucket, uint32_t entry) const {
+    if (bucket.base == kRawBase) return entry;
+    const uint32_t place = bucket.base + entry;
     return narrow_ids_.empty() ? ids_[place] : narrow_ids_[place];
   }
   const Bucket* buckets(uint32_t c) const { return &buckets_[size_t{c} * compact::kMaxBuckets]; }

@@ -11,13 +11,13 @@ namespace sparselogits::compact {
 // The entries of a record in the order of their buckets.
 class Record {
  public:
-  Record() { Resize(64), Resize(0); }
-
+  // Takes memory when it is first called: not every record that is there is used.
   void Resize(uint32_t k) {
     size_ = k;
     if (k + kRankLanes <= ids_.size()) return;
-    for (auto* const column : {&ids_, &values_, &ranks_}) column->resize(k + k / 2 + kRankLanes);
-    buckets_.resize(k + k / 2 + kRankLanes);
+    const size_t room = std::max(kLeastRoom, k + k / 2) + kRankLanes;
+    for (auto* const column : {&ids_, &values_, &ranks_}) column->resize(room);
+    buckets_.resize(room);
   }
   uint32_t size() const { return size_; }
   int32_t* ids() { return ids_.data(); }
@@ -28,6 +28,8 @@ class Record {
   const int32_t* ranks() const { return ranks_.data(); }
 
  private:
+  static constexpr uint32_t kLeastRoom = 64;
+
   uint32_t size_ = 0;
   std::vector<int32_t> ids_, values_, ranks_;
   std::vector<uint8_t> buckets_;

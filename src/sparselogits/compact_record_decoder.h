@@ -6,27 +6,10 @@
 #include <cmath>
 
 #include "sparselogits/codec.h"
-#include "sparselogits/compact_model.h"
-#include "sparselogits/compact_record.h"
-#include "sparselogits/compact_stretch.h"
+#include "sparselogits/compact_cursors.h"
 #include "sparselogits/half.h"
 
 namespace sparselogits::compact {
-
-// What a record can be refused for.
-enum class Fault : uint8_t {
-  kNone,
-  kOverrun,
-  kEntryNumber,
-  kCountSum,
-  kBucket,
-  kId,
-  kIdTwice,
-  kWeight,
-  kTokenRank,
-  kTokenBucket,
-  kToken
-};
 
 // Field and message of a fault.
 struct FaultText {
@@ -42,10 +25,7 @@ class RecordDecoder {
       : format_(format),
         model_(model),
         has_counts_(format.value_kind == ValueKind::kCounts),
-        max_entries_(std::min(format.vocab_size, has_counts_ ? format.rounds : 65535u)) {
-    for (size_t f = 0; f < kNumFamilies; ++f)
-      masks_[f] = (uint64_t{1} << model.tables(static_cast<Family>(f)).width()) - 1;
-  }
+        max_entries_(MostEntries(format)) {}
 
   // The class to give to Take at the start of a stretch.
   uint32_t no_class() const { return model_.num_classes(); }
@@ -73,15 +53,8 @@ class RecordDecoder {
   const HuffmanTables::Entry* code(Family f, uint32_t context) const {
     return model_.code(f, context);
   }
-  uint64_t mask(Family f) const { return masks_[static_cast<size_t>(f)]; }
-  uint32_t TakeIdIn(const CompactModel::Bucket& bucket, BitWindow* window) const {
-    const uint32_t entry = window->Take(bucket.bits);
-    return bucket.base == CompactModel::kRawBase ? entry : model_.id_at(bucket.base + entry);
-  }
+  uint64_t mask(Family f) const { return model_.tables(f).mask(); }
   Fault TakeHead(BitWindow* window, uint32_t* c, BlockSections* sections);
-  class CountCursor;
-  template <bool kIds>
-  class IdCursor;
   void TakeWeights(BitWindow* window, uint32_t k);
   uint32_t EntryOfRank(uint32_t rank);
 
@@ -89,7 +62,6 @@ class RecordDecoder {
   const CompactModel& model_;
   const bool has_counts_;
   const uint32_t max_entries_;
-  uint64_t masks_[kNumFamilies];
   Record record_;
 };
 
@@ -111,139 +83,6 @@ inline Fault RecordDecoder::TakeHead(BitWindow* window, uint32_t* c, BlockSectio
   return Fault::kNone;
 }
 
-// Goes through the counts of a record, two a step.
-class RecordDecoder::CountCursor {
- public:
-  CountCursor(RecordDecoder* decoder, const BitWindow& window)
-      : window_(window),
-        model_(decoder->model_),
-        pairs_(model_.tables(Family::kCountPair).data()),
-        pair_mask_(decoder->mask(Family::kCountPair)),
-        count_mask_(decoder->mask(Family::kCount)),
-        values_(decoder->record_.values()),
-        left_(decoder->record_.size()),
-        excess_(decoder->format_.rounds - left_) {}
-
-  bool has_pair() const { return left_ > 2 && excess_ > 0; }
-  // REQUIRES: has_pair().
-  void TakePair() {
-    window_.Refill();
-    const uint32_t* const codes = model_.count_codes(Family::kCountPair, CountLevel(left_));
-    const uint32_t pair =
-        window_.TakeSymbol(pairs_ + codes[std::min(excess_, CompactModel::kMaxExcess)], pair_mask_);
-    TakeOne(pair / (kPairLimit + 1), left_);
-    TakeOne(pair % (kPairLimit + 1), left_ - 1);
-    left_ -= 2;
-  }
-  // After the pairs: what is left. The record must not be empty.
-  Fault Finish(BitWindow* window) {
-    if (left_ == 2 && excess_ > 0) {
-      window_.Refill();
-      Subtract(TakeCount(excess_, 2));
-      --left_;
-    }
-    for (; left_ > 1; --left_) *values_++ = 1;
-    if (left_ == 1) *values_ = static_cast<int32_t>(excess_ + 1);
-    *window = window_;
-    return is_good_ ? Fault::kNone : Fault::kCountSum;
-  }
-
- private:
-  uint32_t TakeCount(uint32_t excess, uint32_t left) {
-    const uint32_t* const codes = model_.count_codes(Family::kCount, CountLevel(left));
-    return window_.TakeValue(
-        model_.tables(Family::kCount).data() + codes[std::min(excess, CompactModel::kMaxExcess)],
-        count_mask_);
-  }
-  void TakeOne(uint32_t more, uint32_t left) {
-    if (more == kPairLimit && excess_ >= kPairLimit) {
-      window_.Refill();
-      more += TakeCount(excess_ - kPairLimit, left);
-    }
-    Subtract(more);
-  }
-  // More than there is ends the record: its last counts are 1, and it is not good.
-  void Subtract(uint32_t more) {
-    if (more > excess_) [[unlikely]] {
-      is_good_ = false;
-      more = excess_;
-    }
-    *values_++ = static_cast<int32_t>(more + 1);
-    excess_ -= more;
-  }
-
-  BitWindow window_;
-  const CompactModel& model_;
-  const HuffmanTables::Entry* pairs_;
-  uint64_t pair_mask_, count_mask_;
-  int32_t* values_;
-  uint32_t left_, excess_;
-  bool is_good_ = true;
-};
-
-// Goes through the ids of a record, one a step.
-template <bool kIds>
-class RecordDecoder::IdCursor {
- public:
-  IdCursor(RecordDecoder* decoder, const BitWindow& window, uint32_t c)
-      : window_(window),
-        model_(decoder->model_),
-        gaps_(model_.tables(Family::kGap).data()),
-        mask_(decoder->mask(Family::kGap)),
-        codes_(model_.gap_codes()),
-        buckets_(model_.buckets(c)),
-        num_buckets_(model_.num_buckets(c)),
-        ids_(decoder->record_.ids()),
-        found_(decoder->record_.buckets()),
-        left_(decoder->record_.size()),
-        context_(model_.first_context(c)) {}
-
-  bool has_id() const { return left_ > 0; }
-  // REQUIRES: has_id().
-  void TakeId() {
-    window_.Refill();
-    const uint32_t b =
-        next_ + window_.TakeValue(gaps_ + codes_[context_ + QuarterLog2(left_)], mask_);
-    --left_;
-    if (b >= num_buckets_) [[unlikely]] {
-      is_good_ = false;
-      left_ = 0;
-      return;
-    }
-    const CompactModel::Bucket bucket = buckets_[b];
-    if constexpr (kIds) {
-      const uint32_t entry = window_.Take(bucket.bits);
-      const uint32_t id =
-          bucket.base == CompactModel::kRawBase ? entry : model_.id_at(bucket.base + entry);
-      *ids_++ = static_cast<int32_t>(id);
-      largest_ = std::max(largest_, id);
-    } else {
-      window_.Drop(bucket.bits);
-    }
-    *found_++ = static_cast<uint8_t>(b);
-    next_ = b + bucket.step;
-    context_ = bucket.context;
-  }
-  Fault Finish(BitWindow* window) const {
-    *window = window_;
-    if (!is_good_) return Fault::kBucket;
-    return largest_ >= model_.format().vocab_size ? Fault::kId : Fault::kNone;
-  }
-
- private:
-  BitWindow window_;
-  const CompactModel& model_;
-  const HuffmanTables::Entry* gaps_;
-  uint64_t mask_;
-  const uint32_t* codes_;
-  const CompactModel::Bucket* buckets_;
-  uint32_t num_buckets_;
-  int32_t* ids_;
-  uint8_t* found_;
-  uint32_t left_, context_, next_ = 0, largest_ = 0;
-  bool is_good_ = true;
-};
-
 template <bool kIds>
 inline Fault RecordDecoder::Take(BitWindow* window, uint32_t* c, BlockSections* sections) {
   Fault fault = TakeHead(window, c, sections);
@@ -255,15 +94,15 @@ inline Fault RecordDecoder::Take(BitWindow* window, uint32_t* c, BlockSections* 
     sections->*section += window->position() - at;
     at = window->position();
   };
-  if (has_counts_ && record_.size() > 0) {
-    CountCursor counts(this, *window);
+  if (has_counts_) {
+    CountCursor counts(model_, *window, &record_);
     while (counts.has_pair()) counts.TakePair();
     fault = counts.Finish(window);
     if (fault != Fault::kNone) [[unlikely]]
       return fault;
   }
   account(&BlockSections::counts);
-  IdCursor<kIds> ids(this, *window, *c);
+  IdCursor<kIds> ids(model_, *window, *c, &record_);
   while (ids.has_id()) ids.TakeId();
   fault = ids.Finish(window);
   if (fault != Fault::kNone) [[unlikely]]
@@ -282,19 +121,18 @@ inline bool RecordDecoder::TakeTwo(RecordDecoder* first, BitWindow* first_window
   if (heads[0] != Fault::kNone || heads[1] != Fault::kNone) return false;
   bool is_good = true;
   if (first->has_counts_) {
-    CountCursor a(first, *first_window);
-    CountCursor b(second, *second_window);
+    CountCursor a(first->model_, *first_window, &first->record_);
+    CountCursor b(second->model_, *second_window, &second->record_);
     while (a.has_pair() && b.has_pair()) {
       a.TakePair();
       b.TakePair();
     }
     while (a.has_pair()) a.TakePair();
     while (b.has_pair()) b.TakePair();
-    is_good &= first->record_.size() == 0 || a.Finish(first_window) == Fault::kNone;
-    is_good &= second->record_.size() == 0 || b.Finish(second_window) == Fault::kNone;
+    is_good &= a.Finish(first_window) == Fault::kNone && b.Finish(second_window) == Fault::kNone;
   }
-  IdCursor<true> a(first, *first_window, *first_c);
-  IdCursor<true> b(second, *second_window, *second_c);
+  IdCursor<true> a(first->model_, *first_window, *first_c, &first->record_);
+  IdCursor<true> b(second->model_, *second_window, *second_c, &second->record_);
   while (a.has_id() && b.has_id()) {
     a.TakeId();
     b.TakeId();
@@ -365,7 +203,8 @@ inline Fault RecordDecoder::TakeToken(BitWindow* window, uint32_t c, uint32_t* t
   const uint32_t b = window->TakeSymbol(code(Family::kTokenBucket, c), mask(Family::kTokenBucket));
   if (b >= model_.num_buckets(c)) [[unlikely]]
     return Fault::kTokenBucket;
-  *token = TakeIdIn(model_.buckets(c)[b], window);
+  const CompactModel::Bucket& bucket = model_.buckets(c)[b];
+  *token = model_.IdOf(bucket, window->Take(bucket.bits));
   if (*token >= format_.vocab_size) [[unlikely]]
     return Fault::kToken;
   return window->is_overrun() ? Fault::kOverrun : Fault::kNone;

@@ -12,9 +12,10 @@
 namespace sparselogits {
 namespace {
 
-using compact::Family;
-
-constexpr double kPrior = 2000;       // ids of the overall distribution that a class starts with
+constexpr double kPrior = 2000;     // ids of the overall distribution that a class starts with
+constexpr int kRounds = 14;         // of fitting
+constexpr double kGroupPrior = 30;  // the same of groups, with which the search starts
+constexpr int kGroupRounds = 10;
 constexpr size_t kMaxOwnIds = 8192;   // of a class
 constexpr double kUnknownSize = 100;  // of a cache, in sizes of its samples
 // Bits that an id saves a time in a class's own list, where it can stand in its order, at least;
@@ -24,19 +25,6 @@ constexpr double kGlobalSaved = 4;
 constexpr uint32_t kTargetBuckets = 252;
 constexpr uint32_t kMaxGlobalIds = 1u << 20;
 
-BlockView Slice(const BlockView& block, size_t first, size_t last, size_t first_entry,
-                size_t last_entry) {
-  BlockView part;
-  if (!block.tokens.empty()) part.tokens = block.tokens.subspan(first, last - first);
-  part.entries = block.entries.subspan(first, last - first);
-  part.token_ids = block.token_ids.subspan(first_entry, last_entry - first_entry);
-  if (!block.counts.empty())
-    part.counts = block.counts.subspan(first_entry, last_entry - first_entry);
-  if (!block.weight_bits.empty())
-    part.weight_bits = block.weight_bits.subspan(first_entry, last_entry - first_entry);
-  return part;
-}
-
 std::vector<BlockView> CutIntoBlocks(const BlockView& block, size_t positions) {
   std::vector<BlockView> parts;
   size_t entry = 0;
@@ -44,7 +32,7 @@ std::vector<BlockView> CutIntoBlocks(const BlockView& block, size_t positions) {
     const size_t last = std::min(first + positions, block.num_positions());
     size_t end = entry;
     for (size_t i = first; i < last; ++i) end += block.entries[i];
-    parts.push_back(Slice(block, first, last, entry, end));
+    parts.push_back(block.Slice(first, last - first, entry, end - entry));
     entry = end;
   }
   return parts;
@@ -140,18 +128,16 @@ std::vector<uint32_t> FirstLabels(const Bags& bags, const std::vector<uint32_t>&
     }
     groups.offsets.push_back(static_cast<uint32_t>(groups.items.size()));
   }
-  // The most frequent ones have a class each; the others start in none, that is, are told by the
-  // first round.
-  std::vector<uint32_t> labels(groups.size());
-  for (uint32_t g = 0; g < labels.size(); ++g) labels[g] = std::min(g, num_classes - 1);
+  // The most frequent groups start as classes of their own, which the first round gives the others.
   Bags seeds = groups;
   seeds.offsets.resize(std::min<size_t>(num_classes, groups.size()) + 1);
-  LatentClasses seeded = FitClasses(
-      seeds, ranks.shares, {labels.begin(), labels.begin() + static_cast<ptrdiff_t>(seeds.size())},
-      num_classes, 30, 0);
-  const LatentClasses fitted = ContinueClasses(groups, ranks.shares, std::move(seeded), 30, 10);
+  std::vector<uint32_t> labels(seeds.size());
+  std::iota(labels.begin(), labels.end(), 0u);
+  LatentClasses classes =
+      FitClasses(seeds, ranks.shares, std::move(labels), num_classes, kGroupPrior, 0);
+  classes = ContinueClasses(groups, ranks.shares, std::move(classes), kGroupPrior, kGroupRounds);
   std::vector<uint32_t> class_of_top(num_items, 0);
-  for (uint32_t g = 0; g < order.size(); ++g) class_of_top[order[g]] = fitted.of_bag[g];
+  for (uint32_t g = 0; g < order.size(); ++g) class_of_top[order[g]] = classes.of_bag[g];
   std::vector<uint32_t> first(tops.size());
   for (size_t bag = 0; bag < tops.size(); ++bag) first[bag] = class_of_top[tops[bag]];
   return first;
@@ -186,7 +172,8 @@ std::vector<uint8_t> HazardsOf(const std::vector<double>& masses) {
   double left = 0;
   for (size_t b = masses.size(); b-- > 0;) {
     left += masses[b];
-    const double quarters = left > 0 && masses[b] > 0 ? -4 * std::log2(masses[b] / left) : 127;
+    const double quarters =
+        left > 0 && masses[b] > 0 ? -4 * std::log2(masses[b] / left) : compact::kMaxHazard;
     hazards[b] =
         static_cast<uint8_t>(std::clamp(std::lround(quarters), 0l, long{compact::kMaxHazard}));
   }
@@ -279,7 +266,7 @@ Status TrainModel(const RecordFormat& format, const BlockView& samples,
   std::vector<uint32_t> labels(bags.size(), 0);
   if (num_classes > 1) labels = FirstLabels(bags, TopItems(learnt, ranks), ranks, num_classes);
   LatentClasses classes = FitClasses(bags, ranks.shares, std::move(labels), num_classes, kPrior,
-                                     num_classes > 1 ? 14 : 0);
+                                     num_classes > 1 ? kRounds : 0);
   if (num_classes > 1) ExpectCounts(bags, ranks.shares, kPrior, &classes);
   content.global_ids = ranks.ids;
   for (uint32_t c = 0; c < num_classes; ++c)

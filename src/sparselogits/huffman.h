@@ -41,6 +41,8 @@ class HuffmanTables {
 
   int width() const { return width_; }
   size_t size() const { return entries_.size() >> width_; }
+  // Of the bits that select an entry.
+  uint64_t mask() const { return (uint64_t{1} << width_) - 1; }
   const Entry* data() const { return entries_.data(); }
 
  private:

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 
-#include "sparselogits/bit_sink.h"
 #include "sparselogits/bit_writer.h"
 #include "sparselogits/limits.h"
 #include "sparselogits/packed_codec.h"
@@ -9,9 +8,6 @@
 
 namespace sparselogits {
 namespace {
-
-// A gamma code, the low part of an id and a weight; and what alignment adds to a record.
-constexpr uint64_t kMostBitsOfAnEntry = 64 + packed::kMaxLowBits + 32;
 
 // The width of the low part that makes the ids of the block smallest: k low parts of l bits each
 // and high parts of k + (last id >> l) bits for every record.
@@ -27,11 +23,10 @@ int BestLowBits(const BlockView& block) {
   return static_cast<int>(std::min_element(cost.begin(), cost.end()) - cost.begin());
 }
 
-void PutIds(std::span<const uint32_t> ids, int low_bits, BitSink* writer) {
+void PutIds(std::span<const uint32_t> ids, int low_bits, BitWriter* writer) {
   uint32_t high = 0;
   for (const uint32_t id : ids) {
-    writer->PutZeros((id >> low_bits) - high);
-    writer->Put(1, 1);
+    writer->PutUnary((id >> low_bits) - high);
     high = id >> low_bits;
   }
   const uint32_t mask = (uint32_t{1} << low_bits) - 1;
@@ -45,17 +40,16 @@ bool PackedCodec::Encode(const BlockView& block, Bytes* out) const {
   const bool has_empty =
       std::find(block.entries.begin(), block.entries.end(), 0u) != block.entries.end();
 
+  Bytes records;
   std::vector<uint32_t> directory;
-  BitSink writer;
+  BitWriter writer(&records);
   size_t begin = 0;
   for (size_t position = 0; position < block.num_positions(); ++position) {
     if (position > 0 && position % kStretchPositions == 0) {
       writer.Align();
-      directory.push_back(static_cast<uint32_t>(writer.bits() / 8));
+      directory.push_back(static_cast<uint32_t>(records.size()));
     }
     const size_t k = block.entries[position];
-    const uint64_t high_bits = k == 0 ? 0 : (block.token_ids[begin + k - 1] >> low_bits) + k;
-    writer.Reserve(kMostBitsOfAnEntry * (k + 1) + high_bits);
     if (has_empty) writer.Put(k > 0, 1);
     if (k == 0) continue;
     if (format_.value_kind == ValueKind::kCounts) {
@@ -70,7 +64,6 @@ bool PackedCodec::Encode(const BlockView& block, Bytes* out) const {
     }
     begin += k;
   }
-  writer.Reserve(8);
   writer.Align();
 
   const bool wide = !directory.empty() && directory.back() > 0xFFFF;
@@ -89,7 +82,6 @@ bool PackedCodec::Encode(const BlockView& block, Bytes* out) const {
     for (const uint32_t token : block.tokens) token_writer.Put(token, token_bits_);
     token_writer.Align();
   }
-  const ByteSpan records = writer.bytes();
   out->insert(out->end(), records.begin(), records.end());
   return true;
 }

@@ -31,6 +31,17 @@ struct BlockView {
   std::span<const uint16_t> counts;       // counts caches: one an entry
   std::span<const uint32_t> weight_bits;  // weights caches: bit patterns of weight_dtype
   size_t num_positions() const { return entries.size(); }
+
+  // num_positions positions from the first one on, which have num_entries entries from first_entry.
+  BlockView Slice(size_t first, size_t num_positions, size_t first_entry,
+                  size_t num_entries) const {
+    const auto of_entries = [&](auto column) {
+      return column.empty() ? column : column.subspan(first_entry, num_entries);
+    };
+    return {tokens.empty() ? tokens : tokens.subspan(first, num_positions),
+            entries.subspan(first, num_positions), token_ids.subspan(first_entry, num_entries),
+            of_entries(counts), of_entries(weight_bits)};
+  }
 };
 
 // Decoded positions in CSR form, growing: the output of every read.

@@ -36,6 +36,7 @@ struct CanonicalSequences {
   std::vector<uint64_t> fingerprints;
   std::vector<uint32_t> lengths;
 
+  BlockView view() const { return {tokens, entries, token_ids, counts, weight_bits}; }
   void Append(const CanonicalSequences& other);
   // Drops the first positions and entries, which are stored.
   void DropPositions(size_t num_positions, size_t num_entries);

@@ -9,7 +9,6 @@
 #include "sparselogits/lz4_block.h"
 
 namespace sparselogits {
-
 namespace {
 
 // The content as an LZ4 block; empty where that may not be, or does not pay.
@@ -186,14 +185,8 @@ Status ShardWriter::WriteBlocks(bool all) {
 }
 
 Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
-  BlockView block;
-  block.tokens = std::span(pending_.tokens).subspan(pending_position_, num_positions);
-  block.entries = std::span(pending_.entries).subspan(pending_position_, num_positions);
-  block.token_ids = std::span(pending_.token_ids).subspan(pending_entry_, num_entries);
-  if (header_.config.format.value_kind == ValueKind::kCounts)
-    block.counts = std::span(pending_.counts).subspan(pending_entry_, num_entries);
-  else
-    block.weight_bits = std::span(pending_.weight_bits).subspan(pending_entry_, num_entries);
+  const BlockView block =
+      pending_.view().Slice(pending_position_, num_positions, pending_entry_, num_entries);
   FrameHeader frame;
   frame.type = FrameType::kBlock;
   Bytes content;
@@ -210,12 +203,11 @@ Status ShardWriter::WriteBlock(size_t num_positions, size_t num_entries) {
   }
   frame.num_items = static_cast<uint32_t>(num_positions);
   frame.num_entries = static_cast<uint32_t>(num_entries);
-  const uint64_t offset = file_->size();
+  uint64_t offset = file_->size();
   if (offset + kFrameHeaderLength + PaddedLength(content.size()) + TailLength() > kMaxShardLength)
     return failure_ =
                Status::Io("the shard is full: its limit is 2^35 bytes", EFBIG).In(file_->path());
-  uint64_t written_at = 0;
-  failure_ = AppendPayload(file_.get(), header_, frame, content, wrapped, &chain_, &written_at);
+  failure_ = AppendPayload(file_.get(), header_, frame, content, wrapped, &chain_, &offset);
   SPARSELOGITS_RETURN_IF_ERROR(failure_);
   index_.AddBlock(offset, frame.num_items);
   pending_position_ += num_positions;

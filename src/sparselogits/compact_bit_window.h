@@ -1,4 +1,4 @@
-// Takes the symbols of a compact block one after the other. Private to the compact codec.
+// Takes the bits and symbols of a compact block one after the other. Private to the compact codec.
 #pragma once
 
 #include "sparselogits/bit_reader.h"
@@ -7,25 +7,17 @@
 
 namespace sparselogits::compact {
 
-// A code within a family's tables, ready to be looked up.
-struct Code {
-  const HuffmanTables::Entry* entries;
-  uint64_t mask;
-};
-
 // A window of bits that moves over a byte span. Behind its end there are zeros: running over it is
 // for the caller to notice, and no byte behind the span and its padding is read.
 class BitWindow {
  public:
-  // The most bits that may be taken between two refills.
-  static constexpr int kRefillBits = 56;
-
   BitWindow(const uint8_t* base, uint64_t bit, const uint8_t* end)
       : base_(base), next_(base + (bit >> 3)), end_(end) {
     Refill();
     Drop(bit & 7);
   }
 
+  // Allows 56 bits to be taken.
   void Refill() {
     if (next_ <= end_) [[likely]]
       word_ |= Load64(next_) << have_;
