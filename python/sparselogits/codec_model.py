@@ -162,7 +162,7 @@ def read_model_bytes(path: Path) -> bytes:
         raise io_error(error, "cannot read the model", path) from error
     if max(length, len(data)) > MAX_MODEL_BYTES:
         raise CorruptionError(
-            f"is longer than {MAX_MODEL_BYTES} bytes: {length}", str(path), None, "model"
+            f"is longer than {MAX_MODEL_BYTES} bytes: {length}", str(path), None, "header"
         )
     return data
 

@@ -1,6 +1,7 @@
 // A codec model as a file (formats/v1.md section 13): written, and read as bytes that may be
 // anything.
 #include <cstring>
+#include <utility>
 
 #include "sparselogits/bit_reader.h"
 #include "sparselogits/bit_writer.h"
@@ -203,8 +204,9 @@ Status TakeHeader(ByteSpan bytes, RecordFormat* format, uint32_t* num_classes) {
   if (in[22] > 1) return BadField("codes_tokens", 22, std::to_string(in[22]) + " is not 0 or 1");
   if (*num_classes < 1 || *num_classes > compact::kMaxClasses)
     return BadField("num_classes", 24, std::to_string(*num_classes) + " is outside 1 ... 256");
-  if (Load16(in + 10) != 0 || in[23] != 0 || !AllZero(in + 26, 6))
-    return BadField("reserved", 10, "reserved bytes are not zero");
+  const std::pair<int, size_t> reserved[] = {{10, 2}, {23, 1}, {26, 6}};
+  for (const auto& [at, length] : reserved)
+    if (!AllZero(in + at, length)) return BadField("reserved", at, "reserved bytes are not zero");
   return Status::Ok();
 }
 

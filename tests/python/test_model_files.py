@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str | None]] = {
     "cut off": (lambda file: os.truncate(file, 50), "is named by", "digest"),
     "flipped": (lambda file: damage(file, 0.5), "is named by", "digest"),
     "another model": (swap, "is named by", "digest"),
-    "too long": (grow, "is longer than 67108864 bytes", "model"),
+    "too long": (grow, "is longer than 67108864 bytes", "header"),
 }
 
 
