@@ -101,6 +101,61 @@ TEST(bytes_behind_the_content_are_not_sound) {
   CHECK(!IsSound(codec, bytes, 40, entries));
 }
 
+TEST(padding_that_is_not_zero_is_not_sound) {
+  std::mt19937 random(8);
+  const CompactCodec codec(kCounts, TrainOnRandom(kCounts, 300, 4, &random));
+  int tried = 0;
+  for (uint32_t n = 17; n < 64; ++n) {
+    const RandomBlock block(kCounts, n, 10, &random);
+    const auto entries = static_cast<uint32_t>(block.token_ids.size());
+    Bytes bytes = Encoded(codec, block);
+    BlockSections sections;
+    CHECK_OK(codec.Check(Content(bytes).span(), n, entries, &sections));
+    const uint32_t first_token = 10, num_stretches = (n + 15) / 16;
+    const uint32_t directory = first_token + (num_stretches - 1) * bytes[0];
+    const size_t records = compact::kBlockHeaderLength + (directory + 7) / 8;
+    const auto refuses = [&](size_t at, const char* field) {
+      ++tried;
+      bytes[at] ^= 0x80;
+      BlockSections unused;
+      const Status status = codec.Check(Content(bytes).span(), n, entries, &unused);
+      bytes[at] ^= 0x80;
+      CHECK(!status.ok());
+      CHECK_EQ(status.field(), field);
+    };
+    if (directory % 8 != 0) refuses(records - 1, "directory");
+    const uint64_t used = sections.classes + sections.entry_numbers + sections.counts +
+                          sections.ids + sections.tokens - first_token;
+    if (used % 8 != 0) refuses(bytes.size() - 1, "stretch_padding");
+  }
+  CHECK(tried > 50);
+}
+
+// Where the rounds are not the largest value of their symbol: 51 ... 55 are coded like 50.
+TEST(more_entries_than_rounds_are_refused) {
+  std::mt19937 random(9);
+  const RecordFormat format{1u << 16, 50, ValueKind::kCounts, WeightDtype::kNone, false};
+  // A model that lists no id, so that any bits are ids.
+  ModelPtr model = Train(format, RandomBlock(format, 20, 100, &random).view());
+  model = WithLoneSymbol(*model, compact::Family::kEntryNumber, SplitValue(50).symbol);
+  model = WithLoneSymbol(*model, compact::Family::kCountPair, 0);
+  const CompactCodec codec(format, WithLoneSymbol(*model, compact::Family::kGap, 0));
+  int decoded = 0, refused = 0;
+  for (int round = 0; round < 100; ++round) {
+    Bytes bytes(compact::kBlockHeaderLength, 0);
+    for (int i = 0; i < 200; ++i) bytes.push_back(static_cast<uint8_t>(random()));
+    const Decoded found(codec, format, Content(bytes).span(), 1, 0, 1);
+    if (found.status.ok()) {
+      CheckValid(format, found.batch, found.tokens);
+      ++decoded;
+    } else if (found.status.field() == "entry_numbers") {
+      ++refused;
+    }
+  }
+  CHECK(decoded > 10);
+  CHECK(refused > 30);
+}
+
 TEST(content_of_one_value_is_survived) {
   std::mt19937 random(4);
   for (const RecordFormat& format : MostFormats())
