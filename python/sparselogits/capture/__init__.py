@@ -10,9 +10,9 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.capture.progress import CaptureProgress
 from sparselogits.capture.run import capture, capture_many
-from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.capture.window_set import WindowSet
 from sparselogits.capture.windows import Window, WindowStream
 
