@@ -60,13 +60,11 @@ class WindowStream:
         sequence_ids: Iterable[int] | None = None,
         targets_mask: WindowSource | None = None,
     ) -> None:
-        self._windows: Any = source if is_window_set(source) else load(source, "windows")
+        self._windows: Any = source if is_window_set(source) else _given(source)
         self._mask: Any = None if targets_mask is None else load(targets_mask, "targets_mask")
         self._ids = None if sequence_ids is None else sequence_ids_of(sequence_ids)
         self._vocab_size = vocab_size
         self._max_length = max_length
-        if not is_window_set(source) and is_indexable(self._windows):
-            self._windows = GivenWindows(self._windows)
         self.num_windows = len(self._windows) if is_window_set(self._windows) else None
         self.num_positions: int | None = getattr(self._windows, "num_positions", None)
         if isinstance(self._windows, GivenWindows) and self._windows.array is not None:
@@ -136,3 +134,9 @@ class WindowStream:
                 f"window {index} has token id {tokens[where]} at position {where}, outside "
                 f"[0, {self._vocab_size})"
             )
+
+
+def _given(source: Any) -> Any:
+    """A window set where any window can be had, else the iterable."""
+    loaded = load(source, "windows")
+    return GivenWindows(loaded) if is_indexable(loaded) else loaded
