@@ -79,6 +79,8 @@ def column_batch(array: Any, source: str, column: str, first_row: int, done: int
     if array.null_count:
         row = first_row + int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
         raise CorruptionError(f"row {row} is null", source, None, column)
+    if hasattr(array, "dictionary_decode"):
+        array = array.dictionary_decode()
     rows = range(first_row, first_row + len(array))
     if not _is_list(array.type):
         return RowBatch(source, rows, "row", done, texts=array.to_pylist())

@@ -46,6 +46,7 @@ class DatasetRows:
             )
         self.size = len(dataset)
         self._column = choose_column(self.name, dataset.column_names, column)
+        self.label = f"datasets.Dataset, column {self._column}"
         self._dataset = dataset.with_format("arrow")
         kind = self._dataset[:0].schema.field(self._column).type
         self.holds_text = is_text(self.name, self._column, kind)

@@ -27,21 +27,24 @@ class TokenDocuments(ABC):
     files again when it first reads.
 
     Args:
-        name: What errors and metadata call the source: kind and file.
+        name: What errors call the source: its file.
+        label: What metadata calls it: kind and file, without the folder that it lies in.
         vocab_size: Ids must lie below it; None: below 2^32.
 
     Attributes:
         name: As given.
+        label: As given.
         vocab_size: As given.
 
     Raises:
         InvalidArgumentError: `vocab_size` is not from 1 to 2^32.
     """
 
-    def __init__(self, name: str, vocab_size: int | None) -> None:
+    def __init__(self, name: str, label: str, vocab_size: int | None) -> None:
         if vocab_size is not None and not 1 <= operator.index(vocab_size) <= MOST_TOKENS:
             raise InvalidArgumentError(f"vocab_size must be from 1 to 2^32, got {vocab_size}")
         self.name = name
+        self.label = label
         self.vocab_size = vocab_size
 
     @property

@@ -45,8 +45,12 @@ class FlatTokens(TokenDocuments):
         vocab_size: int | None = None,
     ) -> None:
         self._file = None if file is None else Path(file)
-        super().__init__("an array" if self._file is None else str(self._file), vocab_size)
-        self._dtype = None if dtype is None else _raw_dtype(self.name, dtype)
+        name = "an array" if self._file is None else str(self._file)
+        self._dtype = None if dtype is None else _raw_dtype(name, dtype)
+        label = name if self._file is None else f"file {self._file.name}"
+        if document_end is not None:
+            label += f", documents end with {document_end}"
+        super().__init__(name, label, vocab_size)
         self._document_end = document_end
         self._array = array
         self._offsets: npt.NDArray[np.int64] | None = None
@@ -122,7 +126,7 @@ class ListedTokens(TokenDocuments):
     """
 
     def __init__(self, documents: Sequence[Any], *, vocab_size: int | None = None) -> None:
-        super().__init__(f"a list of {len(documents)} documents", vocab_size)
+        super().__init__("a list of documents", "a list of documents", vocab_size)
         arrays = [integer_array(f"document {i}", item) for i, item in enumerate(documents)]
         lengths = np.array([len(array) for array in arrays], np.int64)
         self._offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

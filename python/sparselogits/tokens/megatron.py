@@ -21,6 +21,9 @@ class MegatronTokens(TokenDocuments):
         path: The common prefix, or either file.
         vocab_size: Ids must lie below it.
 
+    Attributes:
+        dtype: Of the tokens in the `.bin`.
+
     Raises:
         TruncatedError, CorruptionError, UnsupportedError: The header is wrong, now; an entry of
             the tables is, when the offsets are first used. File, byte, field and value are named.
@@ -29,9 +32,10 @@ class MegatronTokens(TokenDocuments):
 
     def __init__(self, path: str | os.PathLike[str], *, vocab_size: int | None = None) -> None:
         self._bin, idx = pair_of(os.fspath(path))
-        super().__init__(str(self._bin), vocab_size)
+        super().__init__(str(self._bin), f"Megatron-LM {self._bin.stem}", vocab_size)
         self._idx = idx
         self._index: MegatronIndex | None = MegatronIndex.read(idx)
+        self.dtype = self._index.dtype
         self._offsets: npt.NDArray[np.int64] | None = None
         self._bin_size()
 
@@ -42,6 +46,11 @@ class MegatronTokens(TokenDocuments):
             self._open()
         assert self._offsets is not None
         return self._offsets
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both files."""
+        return self._bin_size() + self._idx.stat().st_size
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         if self._sequences is None:
@@ -84,5 +93,5 @@ class MegatronTokens(TokenDocuments):
 
     def __getstate__(self) -> dict[str, Any]:
         # Maps would be pickled with all they show.
-        names = ("name", "vocab_size", "_bin", "_idx")
+        names = ("name", "label", "vocab_size", "dtype", "_bin", "_idx")
         return dict({name: self.__dict__[name] for name in names}, _index=None, _offsets=None)

@@ -51,6 +51,7 @@ class ParquetFiles:
                 )
         assert column is not None, "REQUIRES: at least one file"
         self._column = column
+        self.label = f"Parquet {Path(name).name}, column {column}"
         self.holds_text = kinds[0]
 
     def batches(self) -> Iterator[RowBatch]:
@@ -61,10 +62,7 @@ class ParquetFiles:
             with _open(path) as file:
                 for table in _batches(file, path, self._column):
                     done += table.num_rows
-                    array = table.column(0)
-                    if hasattr(array, "dictionary_decode"):
-                        array = array.dictionary_decode()
-                    yield column_batch(array, str(path), self._column, row, done)
+                    yield column_batch(table.column(0), str(path), self._column, row, done)
                     row += table.num_rows
 
 

@@ -45,13 +45,17 @@ class RowReader(Protocol):
     """Something with documents that can only be read from the start. Picklable.
 
     Attributes:
-        name: The source in a few words, for messages and metadata.
+        name: What errors call the source.
+        label: What metadata calls it: kind, file and column, without the folder.
         size: The whole, in any unit, for progress.
         holds_text: Whether rows are text, which needs a tokenizer.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
 
     @property
     def size(self) -> int: ...

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits.durable import io_error
-from sparselogits.errors import InvalidArgumentError
+from sparselogits.errors import CacheIOError, InvalidArgumentError
 from sparselogits.tokens.documents import TokenDocuments
 from sparselogits.tokens.rows import RowReader
 from sparselogits.tokens.tokenizing import token_batches, vocabulary_of
@@ -37,7 +37,7 @@ class SpooledTokens(TokenDocuments):
     ) -> None:
         if vocab_size is None and tokenizer is not None:
             vocab_size = vocabulary_of(tokenizer)
-        super().__init__(reader.name, vocab_size)
+        super().__init__(reader.name, reader.label, vocab_size)
         if reader.holds_text and tokenizer is None:
             raise InvalidArgumentError(f"{reader.name}: holds text, which needs a tokenizer")
         self._reader = reader
@@ -68,12 +68,10 @@ class SpooledTokens(TokenDocuments):
                 self._tokens: npt.NDArray[np.uint32] = (
                     np.memmap(file, np.uint32, "r") if offsets[-1] else np.empty(0, np.uint32)
                 )
+        except CacheIOError:  # of the reader: it names its file
+            raise
         except OSError as error:
-            if isinstance(error, InvalidArgumentError):
-                raise
-            raise io_error(error, "cannot write temporary tokens to", tempfile.gettempdir()) from (
-                error
-            )
+            raise io_error(error, "cannot write tokens to", tempfile.gettempdir()) from error
         self._offsets = offsets
 
     def __getstate__(self) -> dict[str, Any]:

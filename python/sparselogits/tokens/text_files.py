@@ -29,6 +29,7 @@ class TextFiles:
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.name = name
+        self.label = f"text {Path(name).name}"
         self._paths = paths
         self.size = sum(_sizes(paths))
         for path, size in zip(paths, _sizes(paths), strict=True):
@@ -65,6 +66,7 @@ class JsonLines:
 
     def __init__(self, paths: Sequence[Path], name: str, field: str) -> None:
         self.name = name
+        self.label = f"JSON lines {Path(name).name}, field {field}"
         self._paths = paths
         self._field = field
         self.size = sum(_sizes(paths))
