@@ -114,10 +114,10 @@ class MegatronIndex:
             indices = np.asarray(self.documents[start : start + _CHUNK + 1])
             falls = np.zeros(len(indices), bool)
             falls[1:] = indices[1:] < indices[:-1]
-            self._refuse(start, falls, indices, field, "is below the one before it")
             self._refuse(start, indices < 0, indices, field, "is below 0")
             text = f"is above the number of sequences, {num_sequences}"
             self._refuse(start, indices > num_sequences, indices, field, text)
+            self._refuse(start, falls, indices, field, "is below the one before it")
         for place, wanted in ((0, 0), (len(self.documents) - 1, num_sequences)):
             indices = np.asarray(self.documents[place : place + 1])
             self._refuse(place, indices != wanted, indices, field, f"must be {wanted}")

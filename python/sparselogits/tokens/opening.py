@@ -120,7 +120,7 @@ def open_rows(source: Any, *, column: str | None = None) -> RowReader:
 
 def _open_ids(path: Path, options: dict[str, Any], vocab_size: int | None) -> TokenDocuments:
     dtype, document_end = options["dtype"], options["document_end"]
-    if path.suffix != ".npy" and is_pair(path):
+    if path.suffix == ".idx" or (path.suffix != ".npy" and is_pair(path)):
         _refuse_unused(f"{path}, a Megatron-LM pair", options)
         return MegatronTokens(path, vocab_size=vocab_size)
     if path.suffix == ".npy":
@@ -129,7 +129,7 @@ def _open_ids(path: Path, options: dict[str, Any], vocab_size: int | None) -> To
     _refuse_unused(str(path), {"column": options["column"]})
     if dtype is None:
         raise InvalidArgumentError(
-            f'{path}: needs dtype="uint16" or "uint32" as a headerless file of ids, or its .idx '
+            f"{path}: needs a dtype, uint16 or uint32, as a headerless file of ids, or its .idx "
             "beside it as a Megatron-LM pair"
         )
     return FlatTokens(file=path, dtype=dtype, document_end=document_end, vocab_size=vocab_size)
