@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,20 +68,21 @@ class ParquetFiles:
 
 
 def _open(path: Path) -> Any:
-    pyarrow = import_module("pyarrow")
-    try:
+    with _refusals(path, "is no whole Parquet file"):
         return import_module("pyarrow.parquet").ParquetFile(path, memory_map=True)
-    except pyarrow.ArrowException as error:
-        raise CorruptionError(f"is no whole Parquet file: {error}", str(path)) from error
-    except OSError as error:
-        raise io_error(error, "cannot read", path) from error
 
 
 def _batches(file: Any, path: Path, column: str) -> Iterator[Any]:
-    pyarrow = import_module("pyarrow")
-    try:
+    with _refusals(path, "is damaged", column):
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=[column])
-    except pyarrow.ArrowException as error:
-        raise CorruptionError(f"is damaged: {error}", str(path), None, column) from error
-    except OSError as error:
-        raise CorruptionError(f"cannot be decoded: {error}", str(path), None, column) from error
+
+
+@contextmanager
+def _refusals(path: Path, complaint: str, column: str | None = None) -> Iterator[None]:
+    """Whatever pyarrow raises becomes an error that names the file."""
+    try:
+        yield
+    except (import_module("pyarrow").ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise io_error(error, "cannot read", path) from error
+        raise CorruptionError(f"{complaint}: {error}", str(path), None, column) from error

@@ -105,6 +105,11 @@ class JsonLines:
         text = row[self._field]
         if not isinstance(text, str):
             raise wrong(f"must hold text there, got {json.dumps(text)[:40]}")
+        if b"\\u" in data:  # JSON can name half a character, which is no text
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise wrong(f"holds no text: {error.reason}") from error
         return text
 
 
