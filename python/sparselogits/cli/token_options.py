@@ -94,9 +94,9 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
     from sparselogits.tokens.packed_windows import pack
 
     if _is_window_array(args.windows):
-        for option, value in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}).items():
+        for option in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}):
             raise InvalidArgumentError(
-                f"{option} {value} has no effect: {args.windows} holds (N, S) windows"
+                f"{option} has no effect: {args.windows} holds (N, S) windows"
             )
         return GivenWindows(args.windows)
     if args.length is None:
@@ -116,7 +116,7 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
     windows = pack(documents, **chosen)
     if args.document_end is not None and not windows.packing.knows_documents:
         raise InvalidArgumentError(
-            f"--document-end {args.document_end} has no effect with --packing "
+            f"--document-end has no effect with --packing "
             f"{windows.packing.packing} and no --bos or --eos"
         )
     return windows

@@ -122,7 +122,7 @@ class Packing:
             return rule
         if cuts.keep_short:
             return f"{rule}, the last window is shorter"
-        return f"{rule}, the last {cuts.left} tokens are left out"
+        return f"{rule}, tokens left out at the end: {cuts.left}"
 
     def _mark_rule(self) -> str:
         rules = []
