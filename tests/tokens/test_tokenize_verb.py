@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import token_corpora as corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sparselogits.cli import main
-from sparselogits.tokens import open_tokens, tokenize
+from sparselogits.tokens import open_rows, open_tokens, tokenize
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -123,6 +125,18 @@ def test_ids_are_not_tokenised_again(capsys: Any, tmp_path: Path, tokenizer_path
     assert "holds token ids already, not text" in errors
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=6))
+def test_ids_of_a_byte_tokenizer_decode_to_the_text(
+    tmp_path_factory: Any, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("bytes")
+    bytewise = corpus.byte_tokenizer()
+    tokenize(open_rows(corpus.write_jsonl(path / "c.jsonl", texts)), bytewise, path / "c")
+    source = open_tokens(path / "c")
+    assert [bytewise.decode(ids) for ids in corpus.as_lists(source)] == texts
+
+
 class LargeTokenizer:
     """A token a character, in a vocabulary as large as one likes."""
 
@@ -140,8 +154,6 @@ class LargeTokenizer:
 def test_the_dtype_is_the_smallest_that_holds_the_vocabulary(
     tmp_path: Path, vocab_size: int, dtype: str
 ) -> None:
-    from sparselogits.tokens import open_rows
-
     file = corpus.write_jsonl(tmp_path / "c.jsonl", ["a\uffff"])
     seen = []
     tokenize(

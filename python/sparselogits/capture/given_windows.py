@@ -68,14 +68,8 @@ class GivenWindows(WindowRange):
 
     @property
     def description(self) -> dict[str, str]:
-        """That they are as given; only the caller knows more, and says it in `metadata`."""
-        return {
-            "token_source": "windows as given",
-            "window_packing": "one window a sequence, positions from 0, no document mask",
-            "document_mask": "none",
-            "position_ids": "from 0 in each window",
-            "bos_rule": "windows as given: capture adds no token",
-        }
+        """Nothing that capture would not record; only the caller knows more, in `metadata`."""
+        return {}
 
     @property
     def array(self) -> npt.NDArray[Any] | None:

@@ -24,8 +24,9 @@ class WindowSet(Protocol):
     def description(self) -> Mapping[str, str]:
         """How the windows were made, for the cache's metadata.
 
-        Keys: "token_source", "window_packing", "document_mask", "position_ids", "bos_rule". A
-        part that `select` gave tells of the whole, so that caches of parts can be merged.
+        Keys, where the set knows them: "token_source", "window_packing", "document_mask",
+        "position_ids", "bos_rule". A part that `select` gave tells of the whole, so that caches of
+        parts can be merged.
         """
 
     def __len__(self) -> int: ...

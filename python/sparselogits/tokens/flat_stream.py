@@ -67,6 +67,11 @@ class FlatTokens(TokenDocuments):
             )
 
     @property
+    def holds_rows(self) -> bool:
+        """Whether it is an (N, S) array, whose rows are documents."""
+        return self._tokens.ndim == 2
+
+    @property
     def num_tokens(self) -> int:
         """How many tokens there are; needs no pass."""
         return self._tokens.size
