@@ -83,6 +83,22 @@ def test_end_ids_are_found_across_the_pieces_of_a_scan(monkeypatch: pytest.Monke
         assert open_tokens(stream, document_end=2).offsets.tolist() == whole.tolist()
 
 
+def test_the_digest_samples_the_whole_stream_and_its_boundaries() -> None:
+    stream = np.arange(200_000) % 5000
+    digest = open_tokens(stream, document_end=77).digest()
+    for place in (0, 1023, 199_999, 100_000 - 512):  # the last one is in the middle of two blocks
+        other = stream.copy()
+        other[place] += 1
+        changed = open_tokens(other, document_end=77).digest() != digest
+        assert changed == (place != 100_000 - 512)
+    blocks = [block * (200_000 - 1024) // 63 for block in range(64)]
+    for start in blocks:
+        other = stream.copy()
+        other[start + 5] += 1
+        assert open_tokens(other, document_end=77).digest() != digest
+    assert open_tokens(stream, document_end=78).digest() != digest
+
+
 def test_a_document_is_a_view_of_the_file(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", STREAM.astype(np.uint16))
     piece = open_tokens(tmp_path / "s.npy").read(3, 7)

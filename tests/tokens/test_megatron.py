@@ -184,6 +184,10 @@ def test_tables_are_checked_in_pieces(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("sparselogits.tokens.megatron_index._CHUNK", 1)
     assert read_all(write_pair(tmp_path)) == DOCUMENTS
     test_sequences_may_lie_anywhere_in_the_bin(tmp_path)
+    descending = struct.pack("<3Q", 0, 2, 1) + struct.pack("<Q", 3)
+    index = INDEX[:26] + struct.pack("<Q", 4) + INDEX[34:70] + descending
+    with pytest.raises(sl.CorruptionError, match="entry 2 is 1, which is below the one before it"):
+        read_all(write_pair(tmp_path, index))
     for offset, kind, value in ((86, "q", 1), (42, "i", -1), (62, "q", 7)):
         with pytest.raises(sl.CorruptionError, match=f"byte {offset}"):
             read_all(write_pair(tmp_path, replaced(offset, kind, value)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import token_corpora as corpus
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
@@ -40,6 +40,7 @@ def packed_or_none(*args: Any, **options: Any) -> PackedWindows | None:
 
 @settings(max_examples=150, deadline=None)
 @given(DOCUMENTS, st.integers(1, 12), *MARKS, st.booleans(), st.booleans())
+@example([[10], [], [11]], 3, None, None, True, True)
 def test_windows_of_concat_are_the_stream_cut(
     documents: list[list[int]],
     length: int,

@@ -53,8 +53,12 @@ def test_batches_end_early_where_documents_are_long(
     batches = list(open_rows(file).batches())
     assert [text for batch in batches for text in batch.texts or []] == texts
     assert [line for batch in batches for line in batch.places] == list(range(1, 41))
+    sizes = [[len(line) for line in file.read_bytes().splitlines(True)]]
+    for batch in batches:
+        full, sizes = sizes[0][: len(batch.places)], [sizes[0][len(batch.places) :]]
+        assert sum(full[:-1]) <= 300
+        assert len(full) == 7 or sum(full) > 300 or not sizes[0]
     assert max(len(batch.places) for batch in batches) == 7
-    assert min(len(batch.places) for batch in batches) == 1
     assert batches[-1].done == file.stat().st_size
     assert corpus.as_lists(open_tokens(file, tokenizer=tokenizer)) == expected
 
@@ -175,6 +179,9 @@ def test_ids_outside_the_vocabulary_are_named(tmp_path: Path) -> None:
         with pytest.raises(sl.InvalidArgumentError, match=message):
             open_tokens(source, vocab_size=9).offsets  # noqa: B018
         assert open_tokens(source, vocab_size=10).num_tokens == 3
+    for source in both(tmp_path, input_ids=[[1], [], [9]]):
+        with pytest.raises(sl.InvalidArgumentError, match=r"row 2: token 0 has id 9"):
+            open_tokens(source, vocab_size=9).offsets  # noqa: B018
     for wrong in (-1, 2**32):
         for source in both(tmp_path, input_ids=[[wrong]]):
             with pytest.raises(sl.InvalidArgumentError, match=f"row 0: token 0 has id {wrong}"):

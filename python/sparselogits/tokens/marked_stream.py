@@ -59,9 +59,8 @@ class MarkedStream:
                 ids[inside] = mark
                 is_text[inside] = False
         # What is no mark lies end to end in the source, from here on.
-        before = start - int(marked[first]) - (self._begin is not None)
-        length = int(plain[first + 1] - plain[first])
-        begin = int(plain[first]) + min(max(before, 0), length)
+        inside_first = max(0, start - int(marked[first]) - (self._begin is not None))
+        begin = int(plain[first]) + inside_first
         ids[is_text] = self.documents.read(begin, begin + int(is_text.sum()))
         return ids
 
