@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import token_corpora as corpus
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 import sparselogits as sl
 from sparselogits.cli import main
@@ -19,19 +18,8 @@ from sparselogits.tokens import open_tokens, pack
 
 @pytest.fixture(scope="module")
 def teacher(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    torch.set_num_threads(2)
-    config = LlamaConfig(
-        vocab_size=corpus.VOCAB,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
-    )
     path = tmp_path_factory.mktemp("teacher")
-    LlamaForCausalLM(config).save_pretrained(path)
+    corpus.teacher().save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 
