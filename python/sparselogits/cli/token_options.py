@@ -94,10 +94,7 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
     from sparselogits.tokens.packed_windows import pack
 
     if _is_window_array(args.windows):
-        for option in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}):
-            raise InvalidArgumentError(
-                f"{option} has no effect: {args.windows} holds (N, S) windows"
-            )
+        refuse_token_arguments(args, f"{args.windows} holds (N, S) windows")
         return GivenWindows(args.windows)
     documents = open_tokens(
         args.windows,
@@ -122,6 +119,16 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
             f"{windows.packing.packing} and no --bos or --eos"
         )
     return windows
+
+
+def refuse_token_arguments(args: argparse.Namespace, why: str) -> None:
+    """Refuses every option of `add_token_arguments`, where there is nothing to cut.
+
+    Raises:
+        InvalidArgumentError: One is given; the message ends with `why`.
+    """
+    for option in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}):
+        raise InvalidArgumentError(f"{option} has no effect: {why}")
 
 
 def mark_id(mark: str, value: str, tokenizer: Any) -> int:
