@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import token_corpora as corpus
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 import sparselogits as sl
 from sparselogits.tokens import GivenWindows, pack
@@ -17,18 +15,7 @@ from sparselogits.tokens import GivenWindows, pack
 
 @pytest.fixture(scope="module")
 def teacher() -> Any:
-    torch.manual_seed(0)
-    torch.set_num_threads(2)
-    config = LlamaConfig(
-        vocab_size=corpus.VOCAB,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
-    )
-    return LlamaForCausalLM(config).eval()
+    return corpus.teacher()
 
 
 def test_the_cache_holds_the_windows_and_their_making(teacher: Any, tmp_path: Path) -> None:

@@ -38,6 +38,25 @@ def word_tokenizer() -> Any:
     )
 
 
+def teacher(max_length: int = 16) -> Any:
+    """A tiny causal LM over the vocabulary, with random weights that are always the same."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=max_length,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
 @cache
 def byte_tokenizer() -> Any:
     """A byte-level BPE of the library `tokenizers`, with merges, trained here."""

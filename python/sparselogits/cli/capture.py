@@ -10,6 +10,7 @@ from typing import Any
 
 from sparselogits.cli.failures import require
 from sparselogits.cli.metadata_option import add_metadata, parse_metadata
+from sparselogits.cli.token_options import add_token_arguments, windows_from_arguments
 from sparselogits.config import DEFAULT_CODEC
 from sparselogits.errors import CacheIOError, InvalidArgumentError
 
@@ -17,8 +18,11 @@ from sparselogits.errors import CacheIOError, InvalidArgumentError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments: those of `sparselogits.capture`, with its defaults."""
     parser.add_argument("model", metavar="MODEL", help="a model directory or hub name")
-    parser.add_argument("windows", metavar="WINDOWS.npy", help="token ids, (windows, length)")
+    parser.add_argument(
+        "windows", metavar="WINDOWS", help="a .npy of (windows, length) ids, or a corpus"
+    )
     parser.add_argument("out", metavar="OUT", help="the cache directory to write")
+    add_token_arguments(parser.add_argument_group("windows of a corpus (docs/tokens.md)"))
     draws = parser.add_argument_group("draws")
     draws.add_argument("--rounds", type=int, default=50, help="draws a position (default: 50)")
     draws.add_argument(
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     model, tokenizer = _load(args)
     cache = capture(
         model,
-        args.windows,
+        windows_from_arguments(args, tokenizer),
         args.out,
         rounds=args.rounds,
         sampler=args.sampler,

@@ -82,7 +82,7 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
     """The windows that `args.windows` and the options name.
 
     Args:
-        args: The parsed arguments; `args.vocab_size` is used where there is one.
+        args: The parsed arguments; `vocab_size` and `sequence_ids` are regarded if they are there.
         tokenizer: The teacher's, or None.
 
     Raises:
@@ -94,13 +94,8 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
     from sparselogits.tokens.packed_windows import pack
 
     if _is_window_array(args.windows):
-        for option in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}):
-            raise InvalidArgumentError(
-                f"{option} has no effect: {args.windows} holds (N, S) windows"
-            )
+        refuse_token_arguments(args, f"{args.windows} holds (N, S) windows")
         return GivenWindows(args.windows)
-    if args.length is None:
-        raise InvalidArgumentError(f"--length is needed to cut {args.windows} into windows")
     documents = open_tokens(
         args.windows,
         tokenizer=tokenizer,
@@ -109,7 +104,11 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
         document_end=args.document_end,
         vocab_size=getattr(args, "vocab_size", None),
     )
+    if args.length is None:
+        raise InvalidArgumentError(f"--length is needed to cut {args.windows} into windows")
     given = _given(args, _PACK_OPTIONS)
+    if "--first-sequence-id" in given and getattr(args, "sequence_ids", None) is not None:
+        raise InvalidArgumentError("--first-sequence-id has no effect beside --sequence-ids")
     chosen = {_PACK_OPTIONS[option]: value for option, value in given.items()}
     for mark in {"bos", "eos"} & set(chosen):
         chosen[mark] = mark_id(mark, chosen[mark], tokenizer)
@@ -120,6 +119,16 @@ def windows_from_arguments(args: argparse.Namespace, tokenizer: Any) -> WindowSe
             f"{windows.packing.packing} and no --bos or --eos"
         )
     return windows
+
+
+def refuse_token_arguments(args: argparse.Namespace, why: str) -> None:
+    """Refuses every option of `add_token_arguments`, where there is nothing to cut.
+
+    Raises:
+        InvalidArgumentError: One is given; the message ends with `why`.
+    """
+    for option in _given(args, {**_SOURCE_OPTIONS, **_PACK_OPTIONS}):
+        raise InvalidArgumentError(f"{option} has no effect: {why}")
 
 
 def mark_id(mark: str, value: str, tokenizer: Any) -> int:

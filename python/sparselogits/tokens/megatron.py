@@ -78,7 +78,7 @@ class MegatronTokens(TokenDocuments):
             else np.empty(0, index.dtype)
         )
         sequences = np.zeros(len(index.lengths) + 1, np.int64)
-        np.cumsum(index.lengths, out=sequences[1:])
+        np.cumsum(index.lengths, dtype=np.int64, out=sequences[1:])
         self._sequences = None if contiguous else sequences
         self._pointers = index.pointers
         self._base = int(index.pointers[0]) // index.dtype.itemsize if len(index.pointers) else 0

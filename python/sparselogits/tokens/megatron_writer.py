@@ -126,7 +126,7 @@ class MegatronWriter:
     def _write_index(self) -> None:
         lengths = np.concatenate([np.empty(0, "<i4"), *self._lengths])
         pointers = np.zeros(len(lengths) + 1, "<i8")
-        np.cumsum(lengths, out=pointers[1:])
+        np.cumsum(lengths, dtype=np.int64, out=pointers[1:])
         with self._temporary[1].open("wb") as file:
             file.write(layout.MAGIC)
             file.write(
