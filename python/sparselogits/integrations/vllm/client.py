@@ -116,7 +116,8 @@ def capture_with_vllm(
         sequence_ids=sequence_ids,
         targets_mask=targets_mask,
     )
-    facts = engine_metadata(llm, seed, targets_mask is not None, metadata)
+    description = getattr(windows, "description", None)
+    facts = engine_metadata(llm, seed, targets_mask is not None, metadata, description)
     from sparselogits.capture.sinks import CacheSink
 
     with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:
@@ -165,7 +166,8 @@ class _Engine:
         return [_checked(window, output) for window, output in zip(asked, outputs, strict=True)]
 
     def _parameters(self, window: Window) -> Any:
-        if len(getattr(window, "document_starts", None) or ()) > 1:
+        starts = getattr(window, "document_starts", None)
+        if starts is not None and len(starts) > 1:
             raise InvalidArgumentError(
                 f"window {window.index} has several documents: vLLM attends across them, so give "
                 "it one document a window"

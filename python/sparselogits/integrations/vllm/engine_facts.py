@@ -9,8 +9,9 @@ from typing import Any
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.integrations.vllm.relied_on import VLLM_VERSION
 
-# What only the user can know better, as in `sparselogits.capture`.
-_OVERRIDABLE = ("teacher", "bos_rule", "window_packing")
+# Whose facts may replace which, as in `sparselogits.capture`.
+_USER_KEYS = ("teacher", "bos_rule", "window_packing")
+_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids")
 
 
 def check_engine(llm: Any) -> None:
@@ -66,12 +67,23 @@ def longest_window(llm: Any) -> int:
 
 
 def engine_metadata(
-    llm: Any, seed: int, masked: bool, user: Mapping[str, str] | None
+    llm: Any,
+    seed: int,
+    masked: bool,
+    user: Mapping[str, str] | None,
+    source: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """The metadata of a capture: the keys of `sl.capture`, and those of an engine.
 
+    Args:
+        llm: The engine.
+        seed: Of the draws.
+        masked: Whether a targets_mask was given.
+        user: The user's own keys.
+        source: What the source of windows says of itself, its `description`.
+
     Raises:
-        InvalidArgumentError: The user's metadata is not str to str, or contradicts a fact.
+        InvalidArgumentError: Given metadata is not str to str, or contradicts a fact.
     """
     config = llm.llm_engine.vllm_config
     model = config.model_config
@@ -87,21 +99,31 @@ def engine_metadata(
         "seed": str(seed),
         "targets_mask": "given" if masked else "none",
         "bos_rule": "windows as given: capture adds no token",
-        "window_packing": "one window a sequence, positions from 0, no document mask",
+        "window_packing": "one window a sequence",
+        "document_mask": "none",
+        "position_ids": "from 0 in each window",
         "engine": f"vLLM {VLLM_VERSION}, sparselogits plugin",
-        "sparselogits_version": packages.version("sparselogits"),
-        "torch_version": packages.version("torch"),
-        "transformers_version": packages.version("transformers"),
+        "sparselogits_version": _version("sparselogits"),
+        "torch_version": _version("torch"),
+        "transformers_version": _version("transformers"),
     }
-    for key, value in (user or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
-        if key in facts and key not in _OVERRIDABLE and value != facts[key]:
-            raise InvalidArgumentError(
-                f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
-            )
-        facts[key] = value
+    for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
+        for key, value in (given or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
+            if key in facts and key not in replaces and value != facts[key]:
+                raise InvalidArgumentError(
+                    f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
+                )
+            facts[key] = value
     return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return packages.version(package)
+    except packages.PackageNotFoundError:
+        return "unknown"
 
 
 def _name(dtype: Any) -> str:

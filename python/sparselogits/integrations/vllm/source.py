@@ -37,10 +37,12 @@ def live_function_facts(function: Callable[..., Any]) -> FunctionFacts:
 
     Raises:
         OSError: Its source cannot be found.
+        TypeError: It is no function made by a `def` statement.
     """
     source = textwrap.dedent(inspect.getsource(function))
     node = ast.parse(source).body[0]
-    assert isinstance(node, _Function)
+    if not isinstance(node, _Function):
+        raise TypeError(f"{source.strip()!r} defines no function")
     return _facts(source, node)
 
 
