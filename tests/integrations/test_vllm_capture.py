@@ -51,7 +51,13 @@ def assert_holds(cache: sl.Cache, tokens: np.ndarray, sequence_id: int, **option
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"sampler": "multinomial", "temperature": 0.5}, {"proposal_temperature": 1.5}]
+    "options",
+    [
+        {},
+        {"sampler": "multinomial", "temperature": 0.5},
+        {"proposal_temperature": 1.5},
+        {"offset": 0.5},
+    ],
 )
 def test_the_cache_holds_what_the_library_draws_from_the_same_logits(
     toy_vllm: ModuleType, tmp_path: Path, options: dict[str, Any]
@@ -182,7 +188,7 @@ def test_metadata_has_the_keys_of_the_other_capture(toy_vllm: ModuleType) -> Non
         config = SimpleNamespace(_name_or_path="x")
 
     plain = capture_metadata(HuggingFaceModel(1, 1), 0, False, None)
-    ours = engine_facts.engine_metadata(toy_vllm.LLM(ToyModel()), 0, False, None, None)
+    ours = engine_facts.engine_metadata(toy_vllm.LLM(ToyModel()), 0, False, None)
     assert plain.keys() - ours.keys() == set()
     for key in ("bos_rule", "head_dtype", "seed", "targets_mask", "torch_version"):
         assert ours[key] == plain[key]
@@ -199,12 +205,16 @@ def test_metadata_cannot_contradict_a_fact(toy_vllm: ModuleType, tmp_path: Path)
 def test_the_source_of_the_windows_describes_itself(toy_vllm: ModuleType) -> None:
     engine = toy_vllm.LLM(ToyModel())
     facts = engine_facts.engine_metadata(
-        engine, 0, False, {"teacher": "t"}, {"token_source": "a.npy", "bos_rule": "one a document"}
+        engine,
+        0,
+        False,
+        {"teacher": "t"},
+        source={"token_source": "a.npy", "bos_rule": "one a document"},
     )
     assert facts["token_source"] == "a.npy"
     assert facts["bos_rule"] == "one a document"
     with pytest.raises(InvalidArgumentError, match="seed"):
-        engine_facts.engine_metadata(engine, 0, False, None, {"seed": "9"})
+        engine_facts.engine_metadata(engine, 0, False, None, source={"seed": "9"})
 
 
 @pytest.mark.parametrize(
@@ -224,6 +234,25 @@ def test_an_engine_that_is_not_fit_is_refused_by_its_setting(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=said):
         capture(toy_vllm, tmp_path / "cache", engine=setting)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": True}, "seed must be an integer"),
+        ({"sampler": "gumbel"}, "sampler must be one of"),
+        ({"sampler": "multinomial", "offset": 0.5}, "systematic sampler alone"),
+        ({"batch_windows": 0}, "batch_windows must be from 1"),
+        ({"chunk_rows": 0}, "chunk_rows must be from 1"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_is_written(
+    toy_vllm: ModuleType, tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        capture(toy_vllm, tmp_path / "cache", **wrong)
     assert not (tmp_path / "cache").exists()
 
 
@@ -276,7 +305,7 @@ def test_an_answer_for_another_window_is_refused(
 
 def test_windows_of_several_documents_are_refused(toy_vllm: ModuleType) -> None:
     config = sl.CacheConfig(vocab_size=VOCABULARY)
-    engine = client._Engine(toy_vllm.LLM(ToyModel()), config, 0, 4)
+    engine = client._Engine(toy_vllm.LLM(ToyModel()), config, 0, 0.0, 4)
     window = SimpleNamespace(
         index=6,
         sequence_id=1,

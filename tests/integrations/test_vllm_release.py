@@ -47,7 +47,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def sent(window: Window) -> Any:
     """The request's SamplingParams, as they arrive in the engine's process."""
-    engine = client._Engine(SimpleNamespace(), CONFIG, 17, 64)
+    engine = client._Engine(SimpleNamespace(), CONFIG, 17, 0.0, 64)
     parameters = engine._parameters(window).clone()
     serial = importlib.import_module("vllm.v1.serial_utils")
     kind = importlib.import_module("vllm.sampling_params").SamplingParams

@@ -19,7 +19,7 @@ from sparselogits.config import DEFAULT_CODEC, CacheConfig
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokenizer
 from sparselogits.integrations.vllm.assumptions import check_assumptions
-from sparselogits.integrations.vllm.draw_request import DrawRequest
+from sparselogits.integrations.vllm.draw_request import DrawRequest, check_options
 from sparselogits.integrations.vllm.engine_facts import (
     check_engine,
     engine_metadata,
@@ -47,6 +47,7 @@ def capture_with_vllm(
     temperature: float = 1.0,
     proposal_temperature: float = 1.0,
     seed: int = 0,
+    offset: float = 0.0,
     tokenizer: Any = None,
     metadata: Mapping[str, str] | None = None,
     store_tokens: bool = True,
@@ -74,6 +75,7 @@ def capture_with_vllm(
         windows, path, rounds, sampler, temperature, proposal_temperature, seed, tokenizer,
             metadata, store_tokens, sequence_ids, targets_mask, weight_dtype, codec, codec_model,
             progress, resume, flush_seconds: As in `sl.capture`.
+        offset: Of the systematic sampler, see `sl.sample`.
         batch_windows: Windows handed to the engine at a time; it idles a moment between two.
         chunk_rows: Rows of float32 logits that a worker holds at a time; default: 128 MiB.
         vocab_size: Tokens that are real; default: len(tokenizer), else the engine's vocabulary.
@@ -104,11 +106,11 @@ def capture_with_vllm(
         weight_dtype=weight_dtype,
         codec=codec,
     )
-    seed = integer("seed", seed, 0, (1 << 64) - 1)
     batch_windows = integer("batch_windows", batch_windows, 1, 1 << 20)
     if chunk_rows is None:
         chunk_rows = min(_CHUNK_ROWS, max(64, _CHUNK_BYTES // (4 * vocab_size)))
-    engine = _Engine(llm, config, seed, integer("chunk_rows", chunk_rows, 1, 1 << 20))
+    chunk_rows = integer("chunk_rows", chunk_rows, 1, 1 << 20)
+    engine = _Engine(llm, config, seed, offset, chunk_rows)
     stream = WindowStream(
         windows,
         vocab_size=vocab_size,
@@ -117,7 +119,8 @@ def capture_with_vllm(
         targets_mask=targets_mask,
     )
     description = getattr(windows, "description", None)
-    facts = engine_metadata(llm, seed, targets_mask is not None, metadata, description)
+    masked = targets_mask is not None
+    facts = engine_metadata(llm, seed, masked, metadata, offset=offset, source=description)
     from sparselogits.capture.sinks import CacheSink
 
     with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:
@@ -140,7 +143,9 @@ def capture_with_vllm(
 class _Engine:
     """Asks an engine for the draws of windows."""
 
-    def __init__(self, llm: Any, config: CacheConfig, seed: int, chunk_rows: int) -> None:
+    def __init__(
+        self, llm: Any, config: CacheConfig, seed: int, offset: float, chunk_rows: int
+    ) -> None:
         self._llm = llm
         self._sampling_params = import_module("vllm").SamplingParams
         self._config = config
@@ -151,7 +156,9 @@ class _Engine:
             "temperature": config.temperature,
             "proposal_temperature": config.proposal_temperature,
             "seed": seed,
+            "offset": offset,
         }
+        check_options(self._sample)
 
     def draws(self, windows: Sequence[Window]) -> list[WindowDraws]:
         """The draws of windows that have captured positions, in their order."""

@@ -68,10 +68,7 @@ class DrawRequest:
         bits, options = given["captured"], given["sample"]
         if not isinstance(bits, bytes) or len(bits) != (num_positions + 7) // 8:
             raise InvalidArgumentError(f"captured must be {(num_positions + 7) // 8} bytes")
-        try:  # on no rows: this checks the options and draws nothing
-            sample(np.zeros((0, 1), np.float32), **options)
-        except TypeError as error:
-            raise InvalidArgumentError(f"sample must be keywords of sl.sample: {error}") from None
+        check_options(options)
         return cls(
             sequence_id=integer("sequence_id", given["sequence_id"], 0, (1 << 64) - 1),
             vocab_size=integer("vocab_size", given["vocab_size"], 1, MAX_VOCAB_SIZE),
@@ -81,3 +78,15 @@ class DrawRequest:
             chunk_rows=integer("chunk_rows", given["chunk_rows"], 1, 1 << 20),
             sample=dict(options),
         )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Checks keyword arguments for `sl.sample`.
+
+    Raises:
+        InvalidArgumentError: One of them is unknown or out of range.
+    """
+    try:
+        sample(np.zeros((0, 1), np.float32), **options)  # no rows: only the options are looked at
+    except TypeError as error:
+        raise InvalidArgumentError(f"sample must be keywords of sl.sample: {error}") from None

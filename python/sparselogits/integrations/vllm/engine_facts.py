@@ -71,7 +71,9 @@ def engine_metadata(
     seed: int,
     masked: bool,
     user: Mapping[str, str] | None,
-    source: Mapping[str, str] | None,
+    *,
+    offset: float = 0.0,
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The metadata of a capture: the keys of `sl.capture`, and those of an engine.
 
@@ -80,6 +82,7 @@ def engine_metadata(
         seed: Of the draws.
         masked: Whether a targets_mask was given.
         user: The user's own keys.
+        offset: Of systematic draws; recorded where it is not 0.
         source: What the source of windows says of itself, its `description`.
 
     Raises:
@@ -107,6 +110,8 @@ def engine_metadata(
         "torch_version": _version("torch"),
         "transformers_version": _version("transformers"),
     }
+    if offset != 0:
+        facts["systematic_offset"] = repr(float(offset))
     for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
         for key, value in (given or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
