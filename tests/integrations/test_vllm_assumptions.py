@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +73,7 @@ def test_another_signature_is_refused_by_name(vllm_tree: Path, function: ReliedF
         function.module,
         lambda text: in_class(text, function, "self", "self, another"),
     )
-    with pytest.raises(MismatchError, match=rf"'{function.name}' .* are \(self, another"):
+    with pytest.raises(MismatchError, match=rf"'{function.name}' .* are \(self another"):
         check_assumptions()
 
 
@@ -151,3 +153,15 @@ def test_enabling_reaches_processes_that_the_engine_starts(
     assert hasattr(worker.PromptLogprobsWorker.add_request, "__wrapped__")
     assert plugin.os.environ[plugin.ENABLE_VARIABLE] == "1"
     forget_vllm()
+
+
+def test_loading_the_plugin_imports_neither_torch_nor_vllm() -> None:
+    """It happens in each process of every engine of an environment with sparselogits."""
+    script = (
+        "import sys; from sparselogits.integrations.vllm import register; register(); "
+        "print([name for name in ('torch', 'vllm', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -256,6 +256,7 @@ def test_rows_that_the_engine_left_out_are_an_error(toy_vllm: ModuleType) -> Non
         ({"sample": {"draws": 5}}, "keywords of sl.sample"),
         ({"sample": {"rounds": 5, "seed": "x"}}, "seed must be an integer"),
         ({"chunk_rows": 0}, "chunk_rows must be from 1"),
+        ({"chunk_rows": 2**40}, "chunk_rows must be from 1 to 4096"),
         ({"vocab_size": -1}, "vocab_size must be from 1"),
         ({"captured": b""}, "captured must be 1 bytes"),
         ({"captured": "all"}, "captured must be 1 bytes"),

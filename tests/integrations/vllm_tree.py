@@ -25,7 +25,7 @@ def vllm_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(STAND_IN, root, ignore=shutil.ignore_patterns("__pycache__"))
     set_version(root, relied_on.VLLM_VERSION)
     for function in relied_on.NEEDED:
-        add_function(root, function.module, function.name, function.parameters)
+        add_function(root, function.module, function.name, function.parameters.split())
     for fields in relied_on.FIELDS:
         add_class(root, fields.module, fields.name, fields.fields)
     for table in ("PATCHED", "NEEDED"):
@@ -67,7 +67,7 @@ def module_file(root: Path, module: str) -> Path:
     return path
 
 
-def add_function(root: Path, module: str, name: str, parameters: tuple[str, ...]) -> None:
+def add_function(root: Path, module: str, name: str, parameters: list[str]) -> None:
     """Writes what the stand-in has no behaviour for: a class with one method, or more of it."""
     path = module_file(root, module)
     if function_facts(path.read_text(), name) is None:

@@ -100,11 +100,11 @@ def _read(root: Path, module: str, name: str) -> str:
 def _check_function(expected: ReliedFunction, found: FunctionFacts | None) -> None:
     if found is None:
         raise _failed(expected.name, f"{expected.module} has no such function")
-    if found.parameters != expected.parameters:
+    parameters = " ".join(found.parameters)
+    if parameters != expected.parameters:
         raise _failed(
             expected.name,
-            f"its parameters are ({', '.join(found.parameters)}), expected "
-            f"({', '.join(expected.parameters)})",
+            f"its parameters are ({parameters}), expected ({expected.parameters})",
         )
     if found.fingerprint != expected.fingerprint:
         raise _failed(

@@ -19,7 +19,11 @@ from sparselogits.config import DEFAULT_CODEC, CacheConfig
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokenizer
 from sparselogits.integrations.vllm.assumptions import check_assumptions
-from sparselogits.integrations.vllm.draw_request import DrawRequest, check_options
+from sparselogits.integrations.vllm.draw_request import (
+    MAX_CHUNK_ROWS,
+    DrawRequest,
+    check_options,
+)
 from sparselogits.integrations.vllm.engine_facts import (
     check_engine,
     engine_metadata,
@@ -77,7 +81,8 @@ def capture_with_vllm(
             progress, resume, flush_seconds: As in `sl.capture`.
         offset: Of the systematic sampler, see `sl.sample`.
         batch_windows: Windows handed to the engine at a time; it idles a moment between two.
-        chunk_rows: Rows of float32 logits that a worker holds at a time; default: 128 MiB.
+        chunk_rows: Rows of float32 logits that a worker holds at a time, at most 4,096; default:
+            128 MiB, but no more than 1,024 rows.
         vocab_size: Tokens that are real; default: len(tokenizer), else the engine's vocabulary.
 
     Returns:
@@ -109,7 +114,7 @@ def capture_with_vllm(
     batch_windows = integer("batch_windows", batch_windows, 1, 1 << 20)
     if chunk_rows is None:
         chunk_rows = min(_CHUNK_ROWS, max(64, _CHUNK_BYTES // (4 * vocab_size)))
-    chunk_rows = integer("chunk_rows", chunk_rows, 1, 1 << 20)
+    chunk_rows = integer("chunk_rows", chunk_rows, 1, MAX_CHUNK_ROWS)
     engine = _Engine(llm, config, seed, offset, chunk_rows)
     stream = WindowStream(
         windows,

@@ -16,6 +16,8 @@ from sparselogits.sampling import sample
 
 #: The key in `SamplingParams.extra_args` that makes a request ours.
 EXTRA_ARGS_KEY = "sparselogits"
+#: The most rows of logits that a request may ask a worker to hold at a time.
+MAX_CHUNK_ROWS = 4096
 _KEYS = {"sequence_id", "vocab_size", "num_positions", "captured", "chunk_rows", "sample"}
 
 
@@ -75,7 +77,7 @@ class DrawRequest:
             captured=np.unpackbits(np.frombuffer(bits, np.uint8), count=num_positions).astype(
                 np.bool_
             ),
-            chunk_rows=integer("chunk_rows", given["chunk_rows"], 1, 1 << 20),
+            chunk_rows=integer("chunk_rows", given["chunk_rows"], 1, MAX_CHUNK_ROWS),
             sample=dict(options),
         )
 
