@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_torch import philox4x32, sample_with_torch
+from sparselogits._sampling_points import philox4x32
+from sparselogits._sampling_torch import sample_with_torch
 from sparselogits.sampling import SAMPLERS, Draws, SampleOptions, check_keys, check_options
 
 
@@ -30,6 +31,7 @@ def make_options(**changes: Any) -> SampleOptions:
         "temperature": 1.0,
         "proposal_temperature": 1.0,
         "seed": 0,
+        "offset": 0.0,
         "self_normalize": False,
         "num_threads": None,
     }
