@@ -64,6 +64,10 @@ class TileGrid:
         return -(-(self.lead + self.num_columns) // TILE)
 
     @property
+    def tiles(self) -> range:
+        return range(self.first_tile, self.first_tile + self.num_tiles)
+
+    @property
     def base_shift(self) -> int:
         """By how much every tile's mass is shifted, so that a row's masses stay below 2^62."""
         return (-(-self.vocab_size // TILE) - 1).bit_length()
@@ -121,6 +125,17 @@ def statistics(
     scaled = _tiles(logits, grid, temperature)
     tile_max = scaled.amax(2)
     return tile_max, token_masses(scaled, tile_max).sum(2, dtype=torch.int64)
+
+
+def sums(
+    logits: torch.Tensor, grid: TileGrid, temperature: float, tile_max: torch.Tensor
+) -> torch.Tensor:
+    """(rows, tiles) int64 sums of masses where the columns hold parts of tiles.
+
+    `tile_max` is (rows, tiles) float32, of the whole tiles.
+    """
+    masses = token_masses(_tiles(logits, grid, temperature), tile_max)
+    return masses.sum(2, dtype=torch.int64)
 
 
 def weigh(

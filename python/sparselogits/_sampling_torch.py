@@ -6,6 +6,7 @@ Rows go through in chunks that bound temporary memory. Nothing waits for the dev
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,10 +71,11 @@ def sample_with_torch(
     logits: torch.Tensor,
     keys: Keys,
     options: SampleOptions,
-    backend: TileBackend = tiles,
+    backend: TileBackend | None = None,
 ) -> Draws[torch.Tensor]:
     """The torch path, for any device that has int64 (and float64, for proposals)."""
     logits = logits.detach()
+    backend = backend or best_backend(logits.device)
     num_rows, vocab_size = logits.shape
     words = counter_words(keys, logits.device)
     if options.weighted:
@@ -90,6 +92,15 @@ def sample_with_torch(
     if isinstance(draws, int):
         refuse(draws, extreme_of(logits[draws]), options)
     return draws
+
+
+def best_backend(device: torch.device) -> TileBackend:
+    """Triton where it can run, or pure torch: the draws are the same."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        from sparselogits import _sampling_triton
+
+        return _sampling_triton
+    return tiles
 
 
 def row_chunks(num_rows: int, row_cost: int) -> list[slice]:
