@@ -25,7 +25,7 @@ SAMPLERS = ("multinomial", "systematic", "stratified")
 # Below this many logits a thread costs more than it saves.
 _LOGITS_PER_THREAD = 1 << 20
 
-_CORE_DTYPES = (np.dtype(np.float32),)
+_CORE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))
 _UNIFORM_BITS = 62
 
 Array = TypeVar("Array")
@@ -204,6 +204,7 @@ def sample_array(
         temperature=options.temperature,
         proposal_temperature=options.proposal_temperature,
         seed=options.seed,
+        offset=options.offset,
         self_normalize=options.self_normalize,
         num_threads=options.num_threads or _default_threads(rows.size),
     )
