@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -32,10 +33,9 @@ def compact(
     ends, num_entries, fault = [], 0, -1
     if chunks:
         torch.cumsum(torch.cat([first.sum(1) for first in firsts]), 0, out=offsets[1:])
-        # argmin of booleans as integers: the first row that is not fine.
         fine = torch.cat([chunk.fine for chunk in chunks]).to(torch.int32)
-        rows = torch.tensor([len(first) for first in firsts]).cumsum(0).tolist()
-        facts = [offsets[row] for row in rows] + [fine.amin(), fine.argmin()]
+        last_rows = accumulate(len(first) for first in firsts)
+        facts = [offsets[row] for row in last_rows] + [fine.amin(), fine.argmin()]
         *ends, all_fine, fault = torch.stack([fact.to(torch.int64) for fact in facts]).tolist()
         if not all_fine:
             return int(fault)
