@@ -35,9 +35,13 @@ class TestCompiled:
     ) -> None:
         """`.rn` also forbids ptxas to contract, and no operation flushes subnormals to zero."""
         operations = set(float_operations(capability)[kernel])
-        rounded = {"add.rn.f32", "mul.rn.f32", "sub.rn.f32", "div.rn.f32"}
-        exact = {"max.f32", "cvt.f32.bf16", "cvt.rzi.s32.f32"}  # or defined, as truncation is
-        assert rounded <= operations <= rounded | exact
+        exact = {
+            name
+            for name in operations
+            if name.split(".")[0] in ("max", "min", "setp", "selp", "cvt")
+        }
+        assert operations - exact == {"add.rn.f32", "mul.rn.f32", "sub.rn.f32", "div.rn.f32"}
+        assert not any("ftz" in name for name in operations)
 
     def test_uniforms_are_integers(self, capability: int) -> None:
         assert float_operations(capability)["scaled_uniforms"] == {}
