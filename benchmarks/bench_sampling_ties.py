@@ -28,7 +28,7 @@ def make_head(rows: int, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     head = torch.randn(vocab_size, WIDTH, generator=generator) * (2.5 / WIDTH**0.5)
     likely = torch.randint(vocab_size, (rows, 20), generator=generator)
-    strength = 0.8 + 0.5 * torch.randn((rows, 20, 1), generator=generator)
+    strength = 1.2 + 0.5 * torch.randn((rows, 20, 1), generator=generator)
     hidden = torch.randn(rows, WIDTH, generator=generator) + (head[likely] * strength).sum(1)
     return hidden, head
 
