@@ -97,7 +97,8 @@ def _share(
         tile_sum[:, tile] = _sum_of_part(logits, grid, tile, cut_max[index], options)
 
     uncut = tiles.weigh(tile_max, tile_sum, row_max, grid.base_shift).mass
-    uncut[:, [tile for _, tile in mine]] = 0
+    for _, tile in mine:
+        uncut[:, tile] = 0
     edges = shards.gather(torch.stack([tile_sum[:, 0], tile_sum[:, -1], uncut.sum(1)], 1))
     below = sum((edge[:, 2:] for edge in edges[: shards.mine]), torch.zeros_like(uncut[:, :1]))
     total = sum((edge[:, 2:] for edge in edges), torch.zeros_like(below))

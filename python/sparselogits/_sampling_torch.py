@@ -19,7 +19,7 @@ from sparselogits._sampling_points import counter_words
 from sparselogits._sampling_refusal import extreme_of, refuse
 from sparselogits.sampling import Draws, Keys, SampleOptions, sample_array
 
-_LOGITS_PER_CHUNK = 1 << 22  # bounds temporaries to about 200 MB
+_LOGITS_PER_CHUNK = 1 << 22  # or other values a row takes: bounds temporaries to about 200 MB
 
 
 class TileBackend(Protocol):
@@ -48,14 +48,17 @@ class TileBackend(Protocol):
 
 def sample_tensor(logits: torch.Tensor, keys: Keys, options: SampleOptions) -> Draws[torch.Tensor]:
     """Draws on the device of the logits; no gradient flows through them."""
-    if logits.device.type != "cpu":
+    device = logits.device
+    if device.type not in ("cpu", "mps"):
         return sample_with_torch(logits, keys, options)
-    draws = sample_array(_as_array(logits.detach()), keys, options)
+    # Metal promises no IEEE arithmetic and has no float64; its memory is the CPU's.
+    draws = sample_array(_as_array(logits.detach().cpu()), keys, options)
+    counts = None if draws.counts is None else draws.counts.astype(np.int32)
     return Draws(
-        offsets=torch.from_numpy(draws.offsets),
-        token_ids=torch.from_numpy(draws.token_ids),
-        counts=None if draws.counts is None else torch.from_numpy(draws.counts.astype(np.int32)),
-        weights=torch.from_numpy(draws.weights),
+        offsets=torch.from_numpy(draws.offsets).to(device),
+        token_ids=torch.from_numpy(draws.token_ids).to(device),
+        counts=None if counts is None else torch.from_numpy(counts).to(device),
+        weights=torch.from_numpy(draws.weights).to(device),
         rounds=draws.rounds,
     )
 
@@ -95,12 +98,14 @@ def sample_with_torch(
 
 
 def best_backend(device: torch.device) -> TileBackend:
-    """Triton where it can run, or pure torch: the draws are the same."""
-    if device.type == "cuda" and find_spec("triton") is not None:
-        from sparselogits import _sampling_triton
+    """Triton where it is installed and made for the device, or pure torch: equal draws."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return tiles
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return tiles
+    from sparselogits import _sampling_triton
 
-        return _sampling_triton
-    return tiles
+    return _sampling_triton
 
 
 def row_chunks(num_rows: int, row_cost: int) -> list[slice]:

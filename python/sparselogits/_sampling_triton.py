@@ -18,7 +18,7 @@ from sparselogits.sampling import SampleOptions
 
 __all__ = ["points", "row_cost", "statistics", "tokens"]  # what TileBackend asks for
 
-_TILES_PER_PROGRAM = 4
+_TILES_PER_PROGRAM = 8
 _POINTS_PER_STEP = 8
 _BLOCKS_PER_PROGRAM = 128
 

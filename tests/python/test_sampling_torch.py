@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,9 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def make_options(**changes: Any) -> SampleOptions:
-    defaults = {
-        "rounds": 50,
-        "sampler": "multinomial",
-        "temperature": 1.0,
-        "proposal_temperature": 1.0,
-        "seed": 0,
-        "offset": 0.0,
-        "self_normalize": False,
-        "num_threads": None,
-    }
+    parameters = inspect.signature(sl.sample).parameters.values()
+    defaults = {each.name: each.default for each in parameters}
+    del defaults["logits"], defaults["position_keys"]
     return check_options(**(defaults | changes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,16 +38,9 @@ def make_logits(rows: int, vocab_size: int, seed: int = 0, scale: float = 3.0) -
 def draws_by(
     backend: Any, logits: torch.Tensor, keys: Any = None, **changes: Any
 ) -> sl.Draws[torch.Tensor]:
-    defaults = {
-        "rounds": 50,
-        "sampler": "multinomial",
-        "temperature": 1.0,
-        "proposal_temperature": 1.0,
-        "seed": 0,
-        "offset": 0.0,
-        "self_normalize": False,
-        "num_threads": None,
-    }
+    parameters = inspect.signature(sl.sample).parameters.values()
+    defaults = {each.name: each.default for each in parameters}
+    del defaults["logits"], defaults["position_keys"]
     options = check_options(**(defaults | changes))
     return sample_with_torch(logits, check_keys(keys, len(logits)), options, backend)
 
@@ -192,9 +186,19 @@ def test_every_launch_forbids_fused_multiply_adds(monkeypatch: pytest.MonkeyPatc
         assert options["enable_fp_fusion"] is False
 
 
-def test_a_gpu_gets_the_kernels() -> None:
-    assert best_backend(torch.device("cuda", 1)) is _sampling_triton
+@pytest.mark.parametrize("capability", [(9, 0), (7, 5)])
+def test_a_gpu_that_triton_supports_gets_the_kernels(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    expected = _sampling_triton if capability >= (8, 0) else _sampling_torch.tiles
+    assert best_backend(torch.device("cuda", 1)) is expected
     assert best_backend(torch.device("cpu")) is _sampling_torch.tiles
+
+
+def test_pure_torch_where_triton_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sampling_torch, "find_spec", lambda name: None)
+    assert best_backend(torch.device("cuda", 0)) is _sampling_torch.tiles
 
 
 @pytest.mark.gpu

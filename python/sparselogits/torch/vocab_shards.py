@@ -89,7 +89,7 @@ def agree(
     facts = [int(refused), vocab_start, logits.shape[-1], vocab_size, len(logits)]
     facts.append(0 if isinstance(arguments, InvalidArgumentError) else _digest(*arguments))
     header = torch.tensor(facts, dtype=torch.int64, device=logits.device)
-    headers = [gathered.tolist() for gathered in _all_gather(header, group)]
+    headers = torch.stack(_all_gather(header, group)).tolist()
     if isinstance(arguments, InvalidArgumentError):
         raise arguments
     for rank, other in enumerate(headers):
