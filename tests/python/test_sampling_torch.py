@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparselogits as sl
+from sparselogits import _sampling_tiles as tiles
 from sparselogits import _sampling_torch
 from sparselogits._sampling_compaction import DrawnRows, compact
 from sparselogits._sampling_torch import sample_with_torch
@@ -72,6 +73,44 @@ def test_draws_are_the_reference_s(
     keys = np.array([key, (key[0], key[1] // 2)], np.uint64)
     changes = {"rounds": rounds, "sampler": sampler, "temperature": temperature, "seed": seed}
     assert_reference(logits.to(dtype), keys, **changes)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_masses_are_the_reference_s(temperature: float) -> None:
+    """Also those too small to be drawn."""
+    logits = make_logits(4, 1500)
+    logits[1, 256:512] -= torch.linspace(0, 45, 256)
+    logits[2, 300:] -= torch.linspace(20, 60, 1200)
+    logits[3] = torch.linspace(-44, 0, 1500)
+    grid = tiles.TileGrid(1500, 0, 1500)
+    tile_max, tile_sum = tiles.statistics(logits, grid, temperature)
+    masses = tiles.weigh(tile_max, tile_sum, tile_max.amax(1, keepdim=True), grid.base_shift)
+    for row in range(len(logits)):
+        expected = reference.tiles_of(logits[row].numpy(), temperature)
+        assert tile_sum[row].tolist() == [sum(tile.masses) for tile in expected]
+        assert masses.mantissa[row].tolist() == [tile.mantissa for tile in expected]
+        assert masses.shift[row].tolist() == [min(tile.shift, 62) for tile in expected]
+        assert masses.mass[row].tolist() == [tile.mass for tile in expected]
+
+
+@pytest.mark.parametrize("rounds", [3, 5], ids=["fewer than tiles", "more than tiles"])
+def test_tokens_begin_and_end_where_their_masses_do(rounds: int) -> None:
+    """In columns that begin and end inside tiles."""
+    grid = tiles.TileGrid(3000, 700, 1000)
+    logits = make_logits(grid.num_columns, grid.num_columns)
+    tile_max, _ = tiles.statistics(logits, grid, 1.0)
+    column = torch.arange(grid.num_columns)  # row i looks for column i
+    tile = (column + grid.lead) // 256
+    first = (tile * 256 - grid.lead).clamp(min=0)
+    masses = tiles.token_masses(logits, tile_max[column, tile]).long()
+    masses[column < first[:, None]] = 0
+    end = masses.cumsum(1)[column, column]
+    start = end - masses[column, column]
+    there = masses[column, column] > 0
+    for offset in (start, end - 1):
+        places = (each[:, None].expand(-1, rounds) for each in (tile, offset))
+        found = tiles.tokens(logits, grid, 1.0, tile_max, *places)
+        assert torch.equal(found[there], column[there, None].expand(-1, rounds))
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2, 255, 256, 257, 512, 65537])
@@ -166,7 +205,6 @@ def test_no_value_is_looked_at_before_the_sizes(
         if options.weighted:
             drawn = _sampling_torch._draw_with_proposal(logits, words, options)
         else:
-            tiles = _sampling_torch.tiles
             drawn = _sampling_torch._draw_plain(logits, words, options, tiles)
     assert drawn.tokens.shape == (6, options.rounds)
 
@@ -189,7 +227,7 @@ def test_no_value_is_looked_at_before_the_sizes(
 @pytest.mark.parametrize("pure", [False, True], ids=["triton", "torch"])
 def test_a_gpu_is_waited_for_once(changes: dict[str, Any], pure: bool) -> None:
     logits = make_logits(64, 5000).cuda()
-    backend = _sampling_torch.tiles if pure else None
+    backend = tiles if pure else None
     keys, options = check_keys(None, len(logits)), make_options(**changes)
     sample_with_torch(logits, keys, options, backend)  # compiles
     torch.cuda.set_sync_debug_mode("warn")

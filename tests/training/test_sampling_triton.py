@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
+from sparselogits import _sampling_tiles as tiles
 from sparselogits import _sampling_torch, _sampling_triton
 from sparselogits._sampling_torch import best_backend, sample_with_torch
 from sparselogits.sampling import SAMPLERS, check_keys, check_options
@@ -64,6 +65,41 @@ def test_any_width(vocab_size: int, sampler: str) -> None:
     logits[1, 1::3] = -torch.inf
     assert_same_as_core(logits, sampler=sampler, rounds=7)
     assert_same_as_core(logits, sampler=sampler, rounds=30, temperature=0.7, seed=2**64 - 1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_statistics_are_those_of_pure_torch(temperature: float) -> None:
+    """In columns that begin and end inside tiles; masses too small to be drawn are equal, too."""
+    grid = tiles.TileGrid(3000, 700, 1500)
+    logits = make_logits(3, grid.num_columns)
+    logits[1] -= torch.linspace(0, 45, grid.num_columns)
+    logits[2, 300:] = -torch.inf
+    ours = _sampling_triton.statistics(logits.to(DEVICE), grid, temperature)
+    for mine, theirs in zip(ours, tiles.statistics(logits, grid, temperature), strict=True):
+        assert torch.equal(mine.cpu(), theirs)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_tokens_are_those_of_pure_torch(temperature: float) -> None:
+    """At the first and last unit of every tile's mass, and around the units of its tokens."""
+    grid = tiles.TileGrid(3000, 700, 1000)
+    logits = make_logits(1, grid.num_columns)
+    tile_max, _ = tiles.statistics(logits, grid, temperature)
+    scaled = tiles.scale(logits, temperature)
+    column = torch.arange(grid.num_columns)
+    tile = (column + grid.lead) // 256
+    ends = torch.cat(
+        [
+            tiles.token_masses(scaled[:, tile == each], tile_max[:, each]).long().cumsum(1)[0]
+            for each in range(grid.num_tiles)
+        ]
+    )
+    offset = torch.stack([ends - 1, ends]).T.reshape(1, -1)
+    places = (tile.repeat_interleave(2)[None], offset)
+    expected = tiles.tokens(logits, grid, temperature, tile_max, *places)
+    arguments = [each.to(DEVICE) for each in (tile_max, *places)]
+    ours = _sampling_triton.tokens(logits.to(DEVICE), grid, temperature, *arguments)
+    assert torch.equal(ours.cpu().long(), expected)
 
 
 @settings(max_examples=25, deadline=None)
@@ -191,14 +227,14 @@ def test_a_gpu_that_triton_supports_gets_the_kernels(
     capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    expected = _sampling_triton if capability >= (8, 0) else _sampling_torch.tiles
+    expected = _sampling_triton if capability >= (8, 0) else tiles
     assert best_backend(torch.device("cuda", 1)) is expected
-    assert best_backend(torch.device("cpu")) is _sampling_torch.tiles
+    assert best_backend(torch.device("cpu")) is tiles
 
 
 def test_pure_torch_where_triton_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sampling_torch, "find_spec", lambda name: None)
-    assert best_backend(torch.device("cuda", 0)) is _sampling_torch.tiles
+    assert best_backend(torch.device("cuda", 0)) is tiles
 
 
 @pytest.mark.gpu
@@ -212,7 +248,7 @@ def test_a_gpu_draws_what_the_cpu_draws(vocab_size: int, dtype: torch.dtype) -> 
             for temperature in (1.0, 0.8):
                 options = {"sampler": sampler, "rounds": rounds, "temperature": temperature}
                 expected = sl.sample(logits, **options)
-                for backend in (_sampling_triton, _sampling_torch.tiles):
+                for backend in (_sampling_triton, tiles):
                     draws = draws_by(backend, logits.cuda(), **options)
                     assert torch.equal(draws.offsets.cpu(), expected.offsets)
                     assert torch.equal(draws.token_ids.cpu(), expected.token_ids)
