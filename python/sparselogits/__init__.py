@@ -38,6 +38,7 @@ from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
 if TYPE_CHECKING:
+    from sparselogits import tokens
     from sparselogits.capture import capture
 
     __version__: str
@@ -75,6 +76,7 @@ __all__ = [
     "recover",
     "repack",
     "sample",
+    "tokens",
     "train_model",
     "verify",
 ]
@@ -82,10 +84,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports what is slow or needs torch only when it is asked for."""
-    if name == "capture":  # the subpackage, which can be called like its main function
+    if name in ("capture", "tokens"):  # subpackages; the first can be called like a function
         from importlib import import_module
 
-        return import_module("sparselogits.capture")
+        return import_module(f"sparselogits.{name}")
     if name == "__version__":
         from importlib.metadata import version
 
