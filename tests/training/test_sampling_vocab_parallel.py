@@ -100,7 +100,17 @@ def test_every_rank_refuses_in_the_same_words(ranks: int, case: str, message: st
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_no_rank_waits_for_one_whose_arguments_are_wrong(ranks: int) -> None:
-    messages = on_every_rank(ranks, "refused arguments")
-    assert messages.pop(1) == "InvalidArgumentError: rounds must be from 1 to 65535, got 0"
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("refused arguments", "rounds must be from 1 to 65535, got 0"),
+        ("refused vocab_size", "vocab_size must be an integer, got None"),
+        ("refused logits", "logits have shape (): it must be (positions, vocabulary)"),
+    ],
+)
+def test_no_rank_waits_for_one_whose_arguments_are_wrong(
+    ranks: int, case: str, message: str
+) -> None:
+    messages = on_every_rank(ranks, case)
+    assert messages.pop(1) == f"InvalidArgumentError: {message}"
     assert set(messages) == {"InvalidArgumentError: rank 1 of the group refused its arguments"}

@@ -129,10 +129,10 @@ def with_a_masked_row(rank: int, columns: list[int]) -> None:
 
 def with_other_arguments_on_rank_1(rank: int, columns: list[int], **changes: Any) -> None:
     logits, start, vocab_size = shard_of(make_logits(sum(columns)), columns, rank)
-    arguments: dict[str, Any] = {"vocab_start": start, "vocab_size": vocab_size}
+    arguments = {"local_logits": logits, "vocab_start": start, "vocab_size": vocab_size}
     if rank == 1:
         arguments |= changes
-    sample_vocab_parallel(logits, **arguments)
+    sample_vocab_parallel(**arguments)
 
 
 def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -152,6 +152,8 @@ def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "masked row", partial(with_a_masked_row, rank, columns)
     other = partial(with_other_arguments_on_rank_1, rank, columns)
     yield "refused arguments", partial(other, rounds=0)
+    yield "refused vocab_size", partial(other, vocab_size=None)
+    yield "refused logits", partial(other, local_logits=torch.zeros(()))
     yield "other seed", partial(other, seed=1)
     yield "other start", partial(other, vocab_start=columns[0] + 1)
     yield "other vocab_size", partial(other, vocab_size=5000)

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sparselogits import checks
 from sparselogits._sampling_compaction import compact
 from sparselogits._sampling_points import counter_words
 from sparselogits._sampling_refusal import RowExtreme, extreme_of, joined, refuse
 from sparselogits._sampling_shards import draw_plain, draw_with_proposal
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.limits import MAX_VOCAB_SIZE
 from sparselogits.sampling import Draws, check_keys, check_logits, check_options
 from sparselogits.torch.vocab_shards import VocabShards, agree
 
@@ -67,6 +69,8 @@ def sample_vocab_parallel(
     """
     local_logits = local_logits.detach()
     try:
+        checks.integer("vocab_start", vocab_start, 0, MAX_VOCAB_SIZE)
+        checks.integer("vocab_size", vocab_size, 1, MAX_VOCAB_SIZE)
         check_logits(tuple(local_logits.shape), str(local_logits.dtype).removeprefix("torch."))
         options = check_options(
             rounds=rounds,

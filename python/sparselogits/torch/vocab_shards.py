@@ -85,9 +85,10 @@ def agree(
         InvalidArgumentError: On every rank: arguments of one rank are wrong or differ, or the
             shards do not make up the vocabulary.
     """
-    refused = isinstance(arguments, InvalidArgumentError)
-    facts = [int(refused), vocab_start, logits.shape[-1], vocab_size, len(logits)]
-    facts.append(0 if isinstance(arguments, InvalidArgumentError) else _digest(*arguments))
+    facts = [1, 0, 0, 0, 0, 0]
+    if not isinstance(arguments, InvalidArgumentError):
+        shape = logits.shape
+        facts = [0, vocab_start, shape[1], vocab_size, shape[0], _digest(*arguments)]
     header = torch.tensor(facts, dtype=torch.int64, device=logits.device)
     headers = torch.stack(_all_gather(header, group)).tolist()
     if isinstance(arguments, InvalidArgumentError):
