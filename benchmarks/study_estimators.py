@@ -4,8 +4,8 @@
     python benchmarks/study_estimators.py --quick      # a tiny random teacher, seconds
 
 The rows are those of Python's own documentation (`sparselogits.demo.text`), or of the token windows
-in an `.npz` with `tokens` (N, S), as those in `shared/data`. Definitions: `estimators/`. The text
-around the tables is in `estimators/prose.md`.
+in an `.npz` with `tokens` (N, S), as those in `shared/data`. Definitions: `estimators/`. Tables are
+put between their marks in `estimators.md`; the text around them stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from estimators.angles import mean_angles
 from estimators.gradients import perturbed
-from estimators.report import Line, plot, tables, write_csv
+from estimators.report import Line, plot, write_csv, write_tables
 from estimators.table import study_regime
 from estimators.teacher_rows import flat, sharp, teacher_logits
 
@@ -80,8 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     if lines:
         write_csv(lines, args.out / "estimators.csv")
         plot(lines, args.out / "estimators.png")
-        for name in ("flat", "sharp"):
-            print(f"## {name}\n\n{tables(lines, name)}")
+        write_tables(lines, args.out / "estimators.md")
     log("done")
 
 

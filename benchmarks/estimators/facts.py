@@ -15,7 +15,7 @@ from estimators.teacher_rows import Regime
 from estimators.unbiased import CommonThreshold
 
 DRAW_SEED = 1
-SOLVE_ROWS = 256
+SOLVE_ROWS = 64
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,24 @@ def tables(lines: Sequence[Line], regime: str) -> str:
     return f"{_matched_table(mine)}\n\n{_angle_table(mine)}\n"
 
 
+def write_tables(lines: Sequence[Line], path: Path) -> None:
+    """Puts the tables of each regime between its marks in a file, and leaves the text around."""
+    regimes = list(dict.fromkeys(line.row.regime for line in lines))
+    if not path.exists():
+        path.write_text("".join(f"{mark}\n" for name in regimes for mark in _marks(name)))
+    text = path.read_text(encoding="utf-8")
+    for name in regimes:
+        begin, end = _marks(name)
+        before, rest = text.split(begin, 1)
+        _, after = rest.split(end, 1)
+        text = f"{before}{begin}\n{tables(lines, name)}{end}{after}"
+    path.write_text(text, encoding="utf-8")
+
+
+def _marks(regime: str) -> tuple[str, str]:
+    return f"<!-- tables of {regime} -->", f"<!-- end of {regime} -->"
+
+
 def _matched_table(lines: Sequence[Line]) -> str:
     out = [
         "| estimator | size | ids | A, B | C, B "

@@ -103,9 +103,9 @@ def study_regime(regime: Regime, vocab_size: int, log: Log) -> list[Row]:
                 wanted,
             )
         )
+        log(f"{regime.name}: {rows[-1].label}: {matched.ids:.1f} ids, {matched.bytes_c:.1f} B")
         if estimator is SYSTEMATIC:  # at the ids of the reference too
             rows.append(Row(regime.name, estimator, more.size, more, None, None, None, wanted))
-        log(f"{regime.name}: {rows[-1].label}: {matched.ids:.1f} ids, {matched.bytes_c:.1f} B")
     for estimator, size in BIASED:
         rows.append(
             Row(regime.name, estimator, size, of(estimator, size), None, None, None, wanted)
