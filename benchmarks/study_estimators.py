@@ -44,7 +44,7 @@ class Scale:
     few_batches: int
 
 
-FULL = Scale(windows=16, length=128, few=64, many=1024, few_batches=6)
+FULL = Scale(windows=16, length=128, few=64, many=1024, few_batches=4)
 QUICK = Scale(windows=8, length=32, few=16, many=128, few_batches=2)
 
 

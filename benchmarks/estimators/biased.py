@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from estimators.blocks import Block, Floats, Target
+from estimators.blocks import Block, Floats, Target, most_likely
 from estimators.unbiased import REAL_BITS, Importance, make_target, sampled
 
 
@@ -26,7 +26,7 @@ class TopK:
 
     def columns(self, block: Block, size: float) -> tuple[np.ndarray, np.ndarray]:
         keep = min(int(size), block.p.shape[1])
-        columns = np.sort(np.argpartition(block.p, -keep, axis=1)[:, -keep:], axis=1)
+        columns = np.sort(most_likely(block.p, keep), axis=1)
         return columns, np.take_along_axis(block.p, columns, axis=1)
 
     def draw(self, block: Block, size: float, seed: int) -> Target:

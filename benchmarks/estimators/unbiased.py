@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import sparselogits as sl
-from estimators.blocks import Block, Floats, Target, entropy
+from estimators.blocks import Block, Floats, Target, entropy, most_likely
 
 #: Bits of a weight that is not a count: one of 256 levels on a logarithmic scale.
 REAL_BITS = 8
@@ -36,7 +36,7 @@ class Counts:
 
     def inclusion(self, p: Floats, size: float) -> Floats:
         if self.sampler == "multinomial":
-            return -np.expm1(size * np.log1p(-np.minimum(p, 1 - 1e-16)))
+            return 1 - (1 - p) ** size
         if self.sampler == "systematic":
             return np.minimum(1, size * p)
         first, last, between = _in_strata(p, size)
@@ -75,8 +75,7 @@ class Importance:
         return np.divide(p * p * (1 - q), q * size, out=np.zeros_like(p), where=q > 0)
 
     def inclusion(self, p: Floats, size: float) -> Floats:
-        q = np.minimum(self.proposal(p), 1 - 1e-16)
-        return -np.expm1(size * np.log1p(-q))
+        return 1 - (1 - self.proposal(p)) ** size
 
     def draw(self, block: Block, size: float, seed: int) -> Target:
         return sampled(block, "multinomial", int(size), seed, self.exponent)
@@ -118,7 +117,7 @@ class FixedSize:
     def thresholds(self, p: Floats, size: float) -> Floats:
         """(R, 1) τ at which Σ min(1, p/τ) = K."""
         keep = min(int(size), p.shape[1])
-        top = -np.sort(-np.partition(p, -keep, axis=1)[:, -keep:], axis=1)
+        top = np.take_along_axis(p, most_likely(p, keep), axis=1)
         heads = np.arange(keep)  # with h tokens kept for certain, τ = tail mass / (K - h)
         tail = 1 - np.cumsum(top, axis=1) + top
         tau = np.maximum(tail, 0) / (keep - heads)
@@ -157,7 +156,7 @@ class HeadAndTail:
         """The tail's probabilities, normalised, and its (R, 1) mass."""
         half = int(size) // 2
         tail = p.copy()
-        np.put_along_axis(tail, np.argpartition(p, -half, axis=1)[:, -half:], 0.0, axis=1)
+        np.put_along_axis(tail, most_likely(p, half), 0.0, axis=1)
         mass = tail.sum(axis=1, keepdims=True)
         return np.divide(tail, mass, out=tail, where=mass > 0), mass
 
@@ -168,8 +167,8 @@ class HeadAndTail:
     def inclusion(self, p: Floats, size: float) -> Floats:
         half = int(size) // 2
         tail, _ = self._tail(p, size)
-        kept = -np.expm1(half * np.log1p(-np.minimum(tail, 1 - 1e-16)))
-        np.put_along_axis(kept, np.argpartition(p, -half, axis=1)[:, -half:], 1.0, axis=1)
+        kept = 1 - (1 - tail) ** half
+        np.put_along_axis(kept, most_likely(p, half), 1.0, axis=1)
         return kept
 
     def draw(self, block: Block, size: float, seed: int) -> Target:
@@ -180,7 +179,7 @@ class HeadAndTail:
         tails = sampled(Block(tail, logits, *_rest(block)), "multinomial", half, seed)
         dense = np.zeros_like(block.p)
         dense[tails.rows, tails.columns] = tails.weights * mass[tails.rows, 0]
-        heads = np.argpartition(block.p, -half, axis=1)[:, -half:]
+        heads = most_likely(block.p, half)
         np.put_along_axis(dense, heads, np.take_along_axis(block.p, heads, axis=1), axis=1)
         rows, columns = np.nonzero(dense)
         bits = tails.value_bits + half * REAL_BITS
