@@ -3,6 +3,8 @@
     python benchmarks/study_estimators.py              # SmolLM2-135M: docs/results/estimators.*
     python benchmarks/study_estimators.py --quick      # a tiny random teacher, seconds
 
+On a busy machine, OMP_WAIT_POLICY=PASSIVE keeps torch's threads from spinning.
+
 The rows are those of Python's own documentation (`sparselogits.demo.text`), or of the token windows
 in an `.npz` with `tokens` (N, S), as those in `shared/data`. Definitions: `estimators/`. Tables are
 put between their marks in `estimators.md`; the text around them stays.
@@ -45,16 +47,27 @@ class Scale:
 
 
 FULL = Scale(windows=16, length=128, few=64, many=1024, few_batches=4)
-QUICK = Scale(windows=8, length=32, few=16, many=128, few_batches=2)
+QUICK = Scale(windows=4, length=32, few=16, many=64, few_batches=2)
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Runs the study; `arguments` as on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tiny random teacher")
     parser.add_argument("--tokens", type=Path, help=".npz with tokens (N, S), for other text")
     parser.add_argument("--no-gradients", action="store_true", help="error and bytes only")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     args = parser.parse_args(arguments)
+    threads = torch.get_num_threads()
+    try:
+        # The tiny teacher gains nothing by threads, which wait for each other on a busy machine.
+        torch.set_num_threads(1 if args.quick else threads)
+        _run(args)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(args: argparse.Namespace) -> None:
     scale = QUICK if args.quick else FULL
     log = _Log()
     teacher, windows = tiny_teacher(scale) if args.quick else real_teacher(scale, args.tokens)

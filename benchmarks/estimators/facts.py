@@ -106,7 +106,7 @@ def size_for(
     """Neighbouring sizes whose error (or `ids`) lies around what is wanted, on the first rows.
 
     Returns:
-        The last size on the side of fewer ids, the first on the other. Equal for τ.
+        The last size on the side of fewer ids, the first on the other; 1 % to each side for τ.
     """
     rows = regime.block(0, SOLVE_ROWS)
 
@@ -122,7 +122,7 @@ def size_for(
     goal = wanted if figure == "ids" else -wanted
     if isinstance(estimator, CommonThreshold):
         tau = _bisect(lambda tau: of(1 / tau) < goal, 1.0, 1e5)
-        return 1 / tau, 1 / tau
+        return 1.01 / tau, 1 / (1.01 * tau)
     step = 2 if estimator.size_name == "K" and hasattr(estimator, "_tail") else 1
     low, high = 1, 1
     while of(step * high) < goal:

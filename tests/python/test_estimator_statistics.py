@@ -125,6 +125,13 @@ def test_temperature_is_that_of_p() -> None:
     assert estimate(draws, p, "systematic").rejects(p)
 
 
+@pytest.mark.parametrize("offset", [0.3, 0.5])
+def test_each_offset_alone_has_the_mean_p(offset: float) -> None:
+    p = zipf()
+    draws = plain("systematic", p, offset=offset)
+    assert not estimate(draws, p, "systematic").rejects(p)
+
+
 def plain(sampler: str, p: Any, **options: Any) -> Any:
     return sl.sample(logits_of(p), rounds=ROUNDS, sampler=sampler, seed=20, **options)
 

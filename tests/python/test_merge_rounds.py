@@ -155,3 +155,53 @@ def test_sums_of_independent_draws_err_as_one_sample_of_all_rounds(tmp_path: Pat
     expected = (1 - (p**2).sum(axis=1)) / 60
     z = (squared - expected).mean() / (squared.std(ddof=1) / np.sqrt(200))
     assert abs(z) < 4.9  # 1e-6
+
+
+def spread_of(counts: np.ndarray, p: np.ndarray) -> float:
+    """Below 1 for systematic samples of one uniform a row, (P, V) counts of (P, V) p.
+
+    Points (k + u) / N: the cumulative count at F is ⌈N F - u⌉, so N F minus it is in [u - 1, u).
+    """
+    rounds = counts[0].sum()
+    excess = rounds * p.cumsum(axis=1) - counts.cumsum(axis=1)
+    return float((np.maximum(excess.max(axis=1), 0) - np.minimum(excess.min(axis=1), 0)).max())
+
+
+def systematic_cache(path: Path, logits: np.ndarray, rounds: int, offset: float) -> Path:
+    """Of the draws of `sample` for the rows of two sequences."""
+    config = sl.CacheConfig(vocab_size=logits.shape[1], rounds=rounds, sampler="systematic")
+    facts = {"seed": "5"} | ({"systematic_offset": repr(offset)} if offset else {})
+    half = len(logits) // 2
+    with sl.CacheWriter(path, config, facts) as writer:
+        for sequence_id in range(2):
+            keys = np.stack([np.full(half, sequence_id), np.arange(half)], axis=1)
+            draws = sl.sample(
+                logits[sequence_id * half : (sequence_id + 1) * half],
+                rounds=rounds,
+                sampler="systematic",
+                seed=5,
+                position_keys=keys,
+                offset=offset,
+            )
+            writer.append(np.zeros(half, int), draws.offsets, draws.token_ids, draws.counts)
+    return path
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_draws_with_complementary_offsets_add_up_to_a_systematic_sample(
+    tmp_path: Path, parts: int
+) -> None:
+    logits = (2.5 * np.random.default_rng(1).standard_normal((400, 900))).astype(np.float32)
+    exponentials = np.exp(logits.astype(np.float64))
+    p = exponentials / exponentials.sum(axis=1, keepdims=True)
+    sources = [systematic_cache(tmp_path / str(m), logits, 13, m / parts) for m in range(parts)]
+    sl.merge(sources, tmp_path / "out", rounds="add")
+    total = assert_sum(tmp_path / "out", sources)
+    counts = np.concatenate([dense(total, 0), dense(total, 1)])
+    assert (counts.sum(axis=1) == 13 * parts).all()
+    assert spread_of(counts, p) < 1 + 1e-5  # masses are integers: p is met to 1e-7
+    # Draws whose points lie at unequal distances would be seen.
+    other = systematic_cache(tmp_path / "other", logits, 13, 0.9 / parts)
+    first = sl.open(sources[0])
+    apart = [dense(cache, i) for cache in (first, sl.open(other)) for i in range(2)]
+    assert spread_of(np.concatenate(apart[:2]) + np.concatenate(apart[2:]), p) > 1.05
