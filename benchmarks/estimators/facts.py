@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from estimators.unbiased import CommonThreshold
 
 DRAW_SEED = 1
 SOLVE_ROWS = 64
+VALUE_ROWS = 512  # whose draws say what values take
+_DRAWN, _IN_CACHE = 256, 16  # rows at a time: for their statistics, for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,35 @@ class Facts:
 
 def facts(estimator: Any, regime: Regime, size: float, vocab_size: int) -> Facts:
     """Closed forms where there are any; one draw of each row otherwise."""
-    errors, chi_squares, value_bits = [], [], []
+    is_closed = hasattr(estimator, "variance") and not isinstance(estimator, SelfNormalised)
     stored = np.zeros(vocab_size)
-    for block in regime.blocks():
-        target = estimator.draw(block, size, DRAW_SEED)
-        value_bits.append(target.value_bits * len(block.p))
-        if hasattr(estimator, "variance"):
+    errors, chi_squares, bits = [], [], []
+    if hasattr(estimator, "inclusion"):
+        for block in regime.blocks(_IN_CACHE):
             inclusion = estimator.inclusion(block.p, size)
             if block.token_ids is None:
                 stored += inclusion.sum(axis=0)
             else:
                 np.add.at(stored, block.token_ids, inclusion)
-        else:
-            np.add.at(stored, target.token_ids, 1.0)
-        if hasattr(estimator, "variance") and not isinstance(estimator, SelfNormalised):
-            variance = estimator.variance(block.p, size)
-            errors.append(variance.sum(axis=1))
-            of_p = np.divide(variance, block.p, out=np.zeros_like(variance), where=block.p > 0)
-            chi_squares.append(of_p.sum(axis=1))
-        else:
+            if is_closed:
+                variance = estimator.variance(block.p, size)
+                of_p = np.divide(variance, block.p, out=np.zeros_like(variance), where=block.p > 0)
+                errors.append(variance.sum(axis=1))
+                chi_squares.append(of_p.sum(axis=1))
+    for block in regime.blocks(_DRAWN):
+        target = estimator.draw(block, size, DRAW_SEED)
+        bits.append(target.value_bits)
+        if is_closed and len(bits) * _DRAWN >= VALUE_ROWS:
+            break
+        if not is_closed:
             error, chi_square = measured(block, target)
             errors.append(error)
-            if isinstance(estimator, SelfNormalised):
-                mean = estimator.chi_square(block, size, DRAW_SEED + 1)
-                chi_square = np.full(len(error), mean)
             chi_squares.append(chi_square)
+        if not hasattr(estimator, "inclusion"):
+            np.add.at(stored, target.token_ids, 1.0)
+    if isinstance(estimator, SelfNormalised):
+        blocks = islice(regime.blocks(_IN_CACHE), VALUE_ROWS // _IN_CACHE)
+        chi_squares = [[estimator.chi_square(block, size, DRAW_SEED + 1)] for block in blocks]
     error = np.concatenate(errors)
     share = stored[stored > 0] / stored.sum()
     return Facts(
@@ -86,7 +93,7 @@ def facts(estimator: Any, regime: Regime, size: float, vocab_size: int) -> Facts
         standard_error=float(error.std() / math.sqrt(len(error))),
         chi_square=float(np.concatenate(chi_squares).mean()),
         id_bits=float(stored.sum() / len(error) * -(share * np.log2(share)).sum()),
-        value_bits=sum(value_bits) / len(error),
+        value_bits=float(np.mean(bits)),
     )
 
 

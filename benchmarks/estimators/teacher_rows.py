@@ -46,7 +46,7 @@ class Regime:
         ids = None if self.token_ids is None else self.token_ids[start:stop]
         return Block(softmax(logits), logits, ids, self.labels[start:stop], start)
 
-    def blocks(self, size: int = 64) -> Any:
+    def blocks(self, size: int) -> Any:
         """All rows, `size` at a time."""
         return (self.block(start, start + size) for start in range(0, self.num_rows, size))
 
