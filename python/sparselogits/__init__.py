@@ -31,6 +31,7 @@ from sparselogits.model_training import train_model
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.repack import RepackReport, repack
+from sparselogits.rounds import RoundsCurve, RoundsSuggestion, suggest_rounds
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
 from sparselogits.tokenizer_check import check_tokenizer
@@ -59,6 +60,8 @@ __all__ = [
     "MismatchError",
     "RecoverReport",
     "RepackReport",
+    "RoundsCurve",
+    "RoundsSuggestion",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -76,6 +79,7 @@ __all__ = [
     "recover",
     "repack",
     "sample",
+    "suggest_rounds",
     "tokens",
     "train_model",
     "verify",
