@@ -28,12 +28,15 @@ class Window:
         sequence_id: Its stable identity in the cache and in the keys of the draws.
         tokens: The input ids, (S,) int64.
         captured: The positions to capture, (S,) bool.
+        document_starts: The positions at which a document starts, ascending, the first one 0: the
+            teacher does not attend across them, and position ids restart. None: one document.
     """
 
     index: int
     sequence_id: int
     tokens: npt.NDArray[np.int64]
     captured: npt.NDArray[np.bool_]
+    document_starts: npt.NDArray[np.int64] | None = None
 
 
 class WindowStream:
