@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sparselogits.capture.progress import CaptureProgress
-from sparselogits.capture.run import capture, capture_many
+from sparselogits.capture.run import capture
+from sparselogits.capture.teacher_pass import capture_many
 from sparselogits.capture.windows import Window, WindowStream
 
 if TYPE_CHECKING:
