@@ -36,5 +36,5 @@ def sampling_thread(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def _on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    with torch.inference_mode(), torch.cuda.stream(stream):  # type: ignore[arg-type]
+    with torch.inference_mode(), torch.cuda.stream(stream):
         yield
