@@ -41,7 +41,7 @@ def sample_tensor(logits: torch.Tensor, keys: Keys, options: SampleOptions) -> D
     """Draws on the device of the logits; no gradient flows through them."""
     if logits.device.type != "cpu":
         return sample_with_torch(logits, keys, options)
-    draws = sample_array(logits.detach().to(torch.float32).numpy(), keys, options)
+    draws = sample_array(_as_array(logits.detach()), keys, options)
     return Draws(
         offsets=torch.from_numpy(draws.offsets),
         token_ids=torch.from_numpy(draws.token_ids),
@@ -49,6 +49,12 @@ def sample_tensor(logits: torch.Tensor, keys: Keys, options: SampleOptions) -> D
         weights=torch.from_numpy(draws.weights),
         rounds=draws.rounds,
     )
+
+
+def _as_array(logits: torch.Tensor) -> np.ndarray[Any, Any]:
+    if logits.dtype == torch.bfloat16:  # NumPy has no such type: the core takes its bits
+        return logits.view(torch.uint16).numpy()
+    return logits.numpy()
 
 
 @torch.no_grad()
