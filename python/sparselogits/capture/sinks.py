@@ -100,7 +100,7 @@ class CacheSink:
             temperature=config.temperature,
             proposal_temperature=config.proposal_temperature,
             seed=self._seed,
-            **({"offset": self._offset} if self._offset else {}),  # type: ignore[call-overload]
+            offset=self._offset,
             position_keys=np.stack([rows.sequence_ids, rows.positions.astype(np.uint64)], axis=1),
         )
         self._lengths.append(np.diff(_array(draws.offsets)))

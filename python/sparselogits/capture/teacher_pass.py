@@ -90,9 +90,12 @@ def capture_many(
         try:
             with Handoff(_CHUNKS_IN_FLIGHT if overlap else 0, thread_state) as handoff:
                 for batch in stream.batches(batch_size, skip=consumer.holds):
+                    left = sum(int(window.captured.sum()) for window in batch)
+                    if left == 0:
+                        handoff.put(partial(consumer.finish, batch))
                     for rows in teacher_rows(split, documents, batch, chunk_rows):
-                        handoff.put(partial(consumer.add, rows))
-                    handoff.put(partial(consumer.finish, batch))
+                        left -= len(rows.positions)
+                        handoff.put(partial(consumer.add, rows, None if left else batch))
                     meter.reach(consumer.positions, consumer.sequences)
             meter.reach(consumer.positions, consumer.sequences)
         except BaseException:
@@ -124,14 +127,18 @@ class _Consumer:
         held = [sink.holds(window) for sink in self._sinks]
         return bool(held) and all(held)
 
-    def add(self, rows: TeacherRows) -> None:
+    def add(self, rows: TeacherRows, finished: Sequence[Window] | None) -> None:
+        """Takes rows; `finished` are the windows of the batch that these rows complete."""
         from sparselogits.capture.teacher_rows import check_rows
 
         check_rows(rows)
         for sink in self._sinks:
             sink.add(rows)
+        if finished is not None:
+            self.finish(finished)
 
     def finish(self, windows: Sequence[Window]) -> None:
+        """Tells the sinks that all rows of these windows are there."""
         for sink in self._sinks:
             sink.finish(windows)
         self.positions += sum(len(window.tokens) for window in windows)
