@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.check import check_capture
+from sparselogits.capture.check_report import CaptureCheck
 from sparselogits.capture.progress import CaptureProgress
 from sparselogits.capture.run import capture
 from sparselogits.capture.teacher_pass import capture_many
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheSink",
+    "CaptureCheck",
     "CaptureProgress",
     "RowSink",
     "TeacherRows",
@@ -28,6 +31,7 @@ __all__ = [
     "WindowStream",
     "capture",
     "capture_many",
+    "check_capture",
 ]
 
 _NEEDS_TORCH = {"CacheSink": "sinks", "RowSink": "sinks", "TeacherRows": "teacher_rows"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-# Draws need 64-bit integers and importance weights float64; Apple's GPUs have no float64.
-_SAMPLES_IN_CPU_MEMORY = ("mps",)
+#: Draws need 64-bit integers and importance weights float64; Apple's GPUs have no float64.
+SAMPLES_IN_CPU_MEMORY = ("mps",)
 
 
 def for_sampling(logits: torch.Tensor) -> Any:
@@ -19,7 +19,7 @@ def for_sampling(logits: torch.Tensor) -> Any:
         A NumPy view of rows in CPU memory; a NumPy copy of rows on a device that cannot sample;
         other rows as they are: they are sampled where they lie, and only draws are transferred.
     """
-    if logits.device.type in _SAMPLES_IN_CPU_MEMORY:
+    if logits.device.type in SAMPLES_IN_CPU_MEMORY:
         return logits.cpu().numpy()
     return logits.numpy() if logits.device.type == "cpu" else logits
 
