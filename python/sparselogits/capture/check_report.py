@@ -203,19 +203,24 @@ def _draws(
         f"{tests.p_value:.1e}), -log q is {tests.excess:+.3f} nats from the entropy of "
         f"{tests.entropy:.3f} (z = {tests.excess_z:+.1f})"
     )
-    if in_entropy and tests.sharpness > 0:
+    shift = _shift(tests, shifted)
+    if shift is None and in_entropy and 0.2 < tests.sharpness < 5:
         message += f"; a temperature of about {cache.config.temperature / tests.sharpness:.2g}"
         message += f" instead of {cache.config.temperature:.2g} would explain the latter"
     problems.append(Problem("distribution", message))
-    if shifted is not None:
-        before, own, behind = shifted
-        place, best = ("t-1", before) if before < behind else ("t+1", behind)
-        if own - best > 0.5 * (own - tests.entropy) > 0:
-            problems.append(
-                Problem(
-                    "shift",
-                    f"the draws of position t fit position {place} better than their own: -log q "
-                    f"is {best:.3f} there and {own:.3f} nats here",
-                )
-            )
-    return problems
+    return [*problems, shift] if shift is not None else problems
+
+
+def _shift(tests: DrawTests, shifted: tuple[float, float, float] | None) -> Problem | None:
+    """Whether draws fit a neighbour of their position, as is so where they are off by one."""
+    if shifted is None:
+        return None
+    before, own, behind = shifted
+    place, best = ("t-1", before) if before < behind else ("t+1", behind)
+    if not own - best > 0.5 * (own - tests.entropy) > 0:
+        return None
+    return Problem(
+        "shift",
+        f"the draws of position t fit position {place} better than their own: -log q is "
+        f"{best:.3f} there and {own:.3f} nats here",
+    )

@@ -112,10 +112,8 @@ class CheckSink:
         config = self._cache.config
         facts = RowFacts(logits, config.temperature, config.proposal_temperature)
         offsets = np.concatenate([[0], np.cumsum(lengths[filled])])
-        values = stored.weights * np.float64(config.rounds)
-        entries = Entries.of(
-            *(torch.from_numpy(a).to(logits.device) for a in (offsets, stored.token_ids, values))
-        )
+        columns = (offsets, stored.token_ids, self._values(stored.counts, stored.weights))
+        entries = Entries.of(*(torch.as_tensor(c, device=logits.device) for c in columns))
         judged = facts.judge(entries)
         replicates = [self._draw(facts, logits, keys, int(seed), 0.0) for seed in self._seeds]
         self.statistics.add(facts, judged, replicates)
@@ -148,9 +146,14 @@ class CheckSink:
             position_keys=keys,
             offset=offset,
         )
-        columns = (draws.offsets, draws.token_ids, draws.weights)
-        offsets, ids, weights = (torch.as_tensor(c, device=logits.device) for c in columns)
-        return facts.judge(Entries.of(offsets, ids, weights.double() * config.rounds))
+        columns = (draws.offsets, draws.token_ids, self._values(draws.counts, draws.weights))
+        return facts.judge(Entries.of(*(torch.as_tensor(c, device=logits.device) for c in columns)))
+
+    def _values(self, counts: Any, weights: Any) -> Any:
+        """What `Entries` holds: counts, or importance weights times rounds."""
+        if self._cache.config.value_kind == "weights":
+            return weights * self._cache.config.rounds
+        return counts if isinstance(counts, torch.Tensor) else counts.astype(np.int64)
 
     def _compare_neighbours(
         self, facts: RowFacts, entries: Entries, rows: TeacherRows, filled: npt.NDArray[np.int64]
@@ -175,5 +178,6 @@ def _common(stored: Judged, drawn: Judged, num_rows: int) -> torch.Tensor:
     keys, order = torch.sort(drawn.keys)
     place = torch.searchsorted(keys, stored.keys).clamp(max=len(keys) - 1)
     same = keys[place] == stored.keys
-    overlap = torch.minimum(stored.counts, drawn.counts[order][place]) * same
+    # Counts that come from weights carry their rounding.
+    overlap = torch.minimum(stored.counts.round(), drawn.counts.round()[order][place]) * same
     return overlap.new_zeros(num_rows).index_add_(0, stored.rows, overlap)
