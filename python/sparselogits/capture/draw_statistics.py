@@ -17,6 +17,7 @@ from sparselogits.capture.row_facts import NUM_CELLS, Judged, RowFacts
 # Nothing below 2^-62 can be drawn from 62-bit integers.
 _LEAST_LOG_Q = -62 * math.log(2)
 _LEAST_EXPECTED = 10.0  # draws in a cell of the chi-square test
+_ROUNDING = 1e-9  # of all draws: a standard deviation below that is none
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class DrawStatistics:
         draws = self._positions * self._rounds
         chi_square, dof, kl = self._cells()
         excess_sum = float(self._deviation[-1])
-        deviation = math.sqrt(float(self._covariance[-1, -1]))
+        scatter = math.sqrt(float(self._covariance[-1, -1]))
         return DrawTests(
             positions=self._positions,
             draws=draws,
@@ -105,7 +106,7 @@ class DrawStatistics:
             kl=kl,
             entropy=self._entropy / self._positions,
             excess=excess_sum / draws,
-            excess_z=excess_sum / deviation if deviation > 0 else 0.0,
+            excess_z=excess_sum / scatter if scatter > _ROUNDING * draws else 0.0,
             surprise=self._surprise,
             sharpness=1 - excess_sum / self._variance if self._variance > 0 else 1.0,
         )
@@ -126,9 +127,9 @@ class DrawStatistics:
         observed = (expected + deviation).clamp(min=0)
         share, wanted = observed / observed.sum(), expected / expected.sum()
         kl = float(torch.special.xlogy(share, share / wanted).sum()) if observed.sum() > 0 else 0.0
-        # Cells add up to N, so the covariance lacks one dimension; a sure cell lacks another.
+        # Cells add up to N, so the covariance lacks one dimension; sure teachers lack more.
         values, vectors = torch.linalg.eigh(covariance)
-        kept = values > 1e-9 * values.amax().clamp(min=1e-300)
+        kept = values > (_ROUNDING * expected.sum()).square()
         along = (vectors.T @ deviation)[kept]
         return float((along.square() / values[kept]).sum()), int(kept.sum()), max(kl, 0.0)
 
