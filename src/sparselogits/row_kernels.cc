@@ -62,15 +62,11 @@ SPARSELOGITS_ALWAYS_INLINE void MassesLoop(const float* logits, int64_t n, float
   }
 }
 
-SPARSELOGITS_ALWAYS_INLINE void WidenFloat16Loop(const uint16_t* bits, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = Float16ToFloat(bits[i]);
-}
-
 SPARSELOGITS_ALWAYS_INLINE void WidenBfloat16Loop(const uint16_t* bits, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = std::bit_cast<float>(uint32_t{bits[i]} << 16);
 }
 
-// The scalar twin of TileLanes: what a tile's statistics and masses are.
+// The scalar twin of TileLanes.
 class TileScalars {
  public:
   static bool Statistics(const float* logits, int64_t num_tiles, float* maxima, int64_t* sums) {
@@ -80,6 +76,10 @@ class TileScalars {
       for (int64_t i = 0; i < kTile; ++i) sums[tile] += MassOf(logits[i] - maxima[tile]);
     }
     return true;
+  }
+
+  static void WidenFloat16(const uint16_t* bits, int64_t n, float* out) {
+    for (int64_t i = 0; i < n; ++i) out[i] = Float16ToFloat(bits[i]);
   }
 
   static void PieceMasses(const float* logits, float max, uint32_t* out) {
@@ -106,7 +106,7 @@ class TileScalars {
     ScaleLoop(logits, n, temperature, factor, out);                                               \
   }                                                                                               \
   attributes void WidenFloat16##variant(const uint16_t* bits, int64_t n, float* out) {            \
-    WidenFloat16Loop(bits, n, out);                                                               \
+    Tile::WidenFloat16(bits, n, out);                                                             \
   }                                                                                               \
   attributes void WidenBfloat16##variant(const uint16_t* bits, int64_t n, float* out) {           \
     WidenBfloat16Loop(bits, n, out);                                                              \

@@ -1,5 +1,5 @@
-// Tile statistics and masses in vectors of kLanes floats (extensions of GCC and Clang): one source
-// for every instruction set, inlined into functions that are compiled for it.
+// Tile statistics, masses and float16 in vectors of kLanes floats (extensions of GCC and Clang):
+// one source for every instruction set, inlined into functions that are compiled for it.
 #pragma once
 
 #if defined(__GNUC__)
@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "sparselogits/exp_mass.h"
+#include "sparselogits/half.h"
 #include "sparselogits/row_kernels.h"
 
 namespace sparselogits {
@@ -21,6 +22,7 @@ struct LaneTypes {
   typedef int32_t Integers __attribute__((vector_size(kLanes * 4)));
   typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
   typedef uint64_t Wide __attribute__((vector_size(kLanes * 4)));
+  typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 };
 
 template <int kLanes>
@@ -65,11 +67,30 @@ class TileLanes {
     }
   }
 
+  // As Float16ToFloat, without its branches.
+  SPARSELOGITS_ALWAYS_INLINE static void WidenFloat16(const uint16_t* bits, int64_t n, float* out) {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      Halves halves;
+      std::memcpy(&halves, bits + i, sizeof halves);
+      const Words words = __builtin_convertvector(halves, Words);
+      const Words magnitude = words & 0x7FFF;
+      const Floats whole = __builtin_convertvector(std::bit_cast<Integers>(magnitude), Floats);
+      const auto subnormal = std::bit_cast<Words>(whole * 0x1p-24f);
+      const Words rebias = magnitude < 0x7C00 ? Words{} + (112u << 23) : Words{} + (224u << 23);
+      const Words normal = (magnitude << 13) + rebias;
+      const Words widened = (magnitude < 0x400 ? subnormal : normal) | (words & 0x8000) << 16;
+      std::memcpy(out + i, &widened, sizeof widened);
+    }
+    for (; i < n; ++i) out[i] = Float16ToFloat(bits[i]);
+  }
+
  private:
   using Floats = typename LaneTypes<kLanes>::Floats;
   using Integers = typename LaneTypes<kLanes>::Integers;
   using Words = typename LaneTypes<kLanes>::Words;
   using Wide = typename LaneTypes<kLanes>::Wide;
+  using Halves = typename LaneTypes<kLanes>::Halves;
   static_assert(kTile % (2 * kLanes) == 0);
 
   SPARSELOGITS_ALWAYS_INLINE static Floats Load(const float* at) {

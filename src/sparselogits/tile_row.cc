@@ -13,7 +13,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Tiles at once: what is widened or scaled stays in the first cache.
-constexpr int64_t kTilesAtOnce = 16;
+constexpr int64_t kTilesAtOnce = 4;
 
 int CeilLog2(int64_t n) { return static_cast<int>(std::bit_width(static_cast<uint64_t>(n - 1))); }
 
