@@ -124,4 +124,4 @@ def weights_fingerprint(model: nn.Module) -> str:
 def _some_values(tensor: torch.Tensor) -> torch.Tensor:
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // 64)
-    return flat[::step][:64].double().cpu()
+    return flat[::step][:64].cpu().double()  # not the other way round: Metal has no float64
