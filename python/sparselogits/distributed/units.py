@@ -49,9 +49,9 @@ class UnitDirectory:
         """Where the cache of a unit is."""
         return self.directory / f"unit-{unit:06d}"
 
-    def lock_unit(self, unit: int) -> FileLock | None:
-        """Keeps other workers from a unit; None where somebody has it."""
-        return FileLock.acquire(self.directory / f"unit-{unit:06d}.lock")
+    def lock_unit(self, unit: int, *, wait: bool = False) -> FileLock | None:
+        """Keeps other workers from a unit; None where somebody has it, unless one waits."""
+        return FileLock.acquire(self.directory / f"unit-{unit:06d}.lock", wait=wait)
 
     def read_plan(self) -> UnitPlan | None:
         """The plan under way, or None.

@@ -68,6 +68,10 @@ class WindowParts:
             arguments["targets_mask"] = self._mask[cut]
         return arguments
 
+    def tokens(self, part: range) -> list[npt.NDArray[Any]]:
+        """The token ids of these windows, 1-D integers each."""
+        return [self._window(index)[1] for index in part]
+
     def digest(self) -> str:
         """32 hex digits of the tokens, ids and mask: one pass over the windows, unless they know
         their own `content_digest()`."""
@@ -113,15 +117,24 @@ class WindowParts:
     def _selects(self) -> bool:
         return hasattr(self._windows, "select")
 
+    def _window(self, index: int) -> tuple[int, npt.NDArray[Any]]:
+        """The sequence_id and the tokens of a window."""
+        window = self._windows[index]
+        sequence_id, tokens = index, window
+        if self._selects:
+            sequence_id, tokens = int(window.sequence_id), window.tokens
+        if self._ids is not None:
+            sequence_id = int(self._ids[index])
+        array = np.asarray(tokens)
+        return sequence_id, array if array.size else np.empty(
+            0, np.int64
+        )  # [] has no integer dtype
+
     def _identities(self) -> Iterator[tuple[int, int]]:
         """(sequence_id, fingerprint of the tokens) of each window."""
         for index in range(len(self)):
-            window = self._windows[index]
-            tokens = window.tokens if self._selects else window
-            sequence_id = int(window.sequence_id) if self._selects else index
-            if self._ids is not None:
-                sequence_id = int(self._ids[index])
-            yield sequence_id, fingerprint_tokens(_tokens(tokens))
+            sequence_id, tokens = self._window(index)
+            yield sequence_id, fingerprint_tokens(tokens)
 
 
 def _opened(name: str, source: Any) -> Any:
@@ -141,8 +154,3 @@ def _opened(name: str, source: Any) -> Any:
             f"got {type(source).__name__}"
         )
     return source
-
-
-def _tokens(raw: Any) -> npt.NDArray[Any]:
-    tokens = np.asarray(raw)
-    return tokens if tokens.size else np.empty(0, np.int64)  # an empty list has no integer dtype

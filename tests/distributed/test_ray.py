@@ -1,0 +1,110 @@
+"""Ray Data as the driver: the same cache as one process makes, also when an actor dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers")
+
+import numpy as np
+import ray
+import ray.data
+from ray_teachers import KillsItsActorOnce
+from unfinished import capture, interrupted
+from worker_processes import OPTIONS, UNIT_WINDOWS, WINDOWS, contents, llama
+
+import sparselogits as sl
+from sparselogits.distributed.ray_capture import capture_with_ray
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own: it sets its deprecated settings to their defaults.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    sockets = tempfile.mkdtemp(prefix="ray-")  # a socket's path must be short
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            logging_level="error",
+            log_to_driver=False,
+            _temp_dir=sockets,
+        )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield
+    ray.shutdown()
+    shutil.rmtree(sockets, ignore_errors=True)
+
+
+def run(path: Path, windows: Any = WINDOWS, teacher: Any = llama, **options: Any) -> sl.Cache:
+    arguments = {"unit_windows": UNIT_WINDOWS, **OPTIONS, **options}
+    return capture_with_ray(teacher, windows, path, **arguments)
+
+
+def test_the_content_is_that_of_one_process(tmp_path: Path) -> None:
+    mask = np.random.default_rng(5).random(WINDOWS.shape) < 0.7
+    options: dict[str, Any] = {
+        "targets_mask": mask,
+        "sequence_ids": np.arange(100, 123)[::-1],
+        "store_tokens": False,
+        "proposal_temperature": 1.5,
+        "weight_dtype": "float16",
+    }
+    made = run(tmp_path / "ray", **options)
+    alone = capture(tmp_path / "alone", **options)
+    assert contents(made) == contents(alone)
+    assert (made.config, made.metadata) == (alone.config, alone.metadata)
+    assert made.fingerprints.tolist() == alone.fingerprints.tolist()
+    assert not list((tmp_path / "ray").glob(".*"))
+
+
+def test_a_killed_actor_is_replaced_and_its_unit_made_again(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    np.save(tmp_path / "windows.npy", WINDOWS)
+    made = run(
+        tmp_path / "ray",
+        windows=tmp_path / "windows.npy",
+        teacher=KillsItsActorOnce(marker, window=10),
+        codec="packed",
+        actors=2,
+    )
+    assert marker.exists()
+    assert contents(made) == contents(capture(tmp_path / "alone", codec="packed"))
+    assert [row.sequences for row in made.manifest.shards] == [4, 4, 4, 4, 4, 3]
+
+
+def test_it_goes_on_with_what_workers_have_left_and_refuses_other_facts(tmp_path: Path) -> None:
+    path = tmp_path / "ray"
+    units = interrupted(path, 5, codec="packed")  # in the middle of the third unit
+    kept = [sl.open(units.unit_path(unit)).manifest.shards[0].uuid for unit in (0, 1)]
+    with pytest.raises(sl.MismatchError, match=r"plan\.json: metadata\['seed'\]"):
+        run(path, codec="packed", seed=4)
+    made = run(path, codec="packed")
+    assert [row.uuid for row in made.manifest.shards[:2]] == kept
+    assert contents(made) == contents(capture(tmp_path / "alone", codec="packed"))
+    with pytest.raises(sl.MismatchError, match=r"metadata\['seed'\]"):  # finished: no unit left
+        run(path, codec="packed", seed=4)
+
+
+def test_a_bad_window_is_named_and_the_other_units_are_kept(tmp_path: Path) -> None:
+    windows = WINDOWS.copy()
+    windows[9, 4] = 200
+    path = tmp_path / "ray"
+    with pytest.raises(sl.InvalidArgumentError, match="200"):
+        run(path, windows)
+    assert len(list(path.glob(".units/unit-*[0-9]/manifest.json"))) == 5
