@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -22,7 +23,8 @@ from unfinished import capture, interrupted
 from worker_processes import OPTIONS, UNIT_WINDOWS, WINDOWS, contents, llama
 
 import sparselogits as sl
-from sparselogits.distributed.ray_capture import capture_with_ray
+from sparselogits.cli import main
+from sparselogits.distributed import capture_with_ray
 
 pytestmark = [
     pytest.mark.slow,
@@ -108,3 +110,16 @@ def test_a_bad_window_is_named_and_the_other_units_are_kept(tmp_path: Path) -> N
     with pytest.raises(sl.InvalidArgumentError, match="200"):
         run(path, windows)
     assert len(list(path.glob(".units/unit-*[0-9]/manifest.json"))) == 5
+
+
+def test_the_command_line_captures_with_ray(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama().save_pretrained(tmp_path / "teacher")
+    np.save(tmp_path / "windows.npy", WINDOWS)
+    options = ["--no-tokenizer", "--batch-size", "2", "--unit-windows", "8", "--ray", "1"]
+    files = [str(tmp_path / name) for name in ("teacher", "windows.npy", "cache")]
+    assert main(["capture", *files, *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sequences"] == len(WINDOWS)
+    expected = sl.capture(llama(), WINDOWS, tmp_path / "alone", batch_size=2, progress=False)
+    assert contents(sl.open(tmp_path / "cache")) == contents(expected)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparselogits.cli.failures import require
 from sparselogits.cli.metadata_option import add_metadata, parse_metadata
+from sparselogits.cli.worker_options import add_worker_arguments, capture_in_units, in_units
 from sparselogits.config import DEFAULT_CODEC
 from sparselogits.errors import CacheIOError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from sparselogits.reader import Cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--chunk-rows", type=int, help="rows of the head at once")
     work.add_argument("--flush-seconds", type=float, default=60.0, help="commit this often")
     work.add_argument("--resume", action="store_true", help="go on with an unfinished cache at OUT")
+    add_worker_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -68,34 +73,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     metadata = parse_metadata(args.metadata)
     if args.no_tokenizer and args.tokenizer is not None:
         raise InvalidArgumentError("--tokenizer and --no-tokenizer exclude each other")
+    by_many = in_units(args)
     require("capture", "torch", "transformers")
+    options: dict[str, Any] = {
+        "rounds": args.rounds,
+        "sampler": args.sampler,
+        "temperature": args.temperature,
+        "proposal_temperature": args.proposal_temperature,
+        "seed": args.seed,
+        "tokenizer": _load_tokenizer(args),
+        "metadata": metadata,
+        "store_tokens": not args.no_store_tokens,
+        "batch_size": args.batch_size,
+        "chunk_rows": args.chunk_rows,
+        "sequence_ids": None if args.sequence_ids is None else _sequence_ids(args.sequence_ids),
+        "targets_mask": args.targets_mask,
+        "vocab_size": args.vocab_size,
+        "weight_dtype": args.weight_dtype,
+        "codec": args.codec,
+        "codec_model": args.codec_model,
+        "flush_seconds": args.flush_seconds,
+    }
+    if by_many:
+        made = capture_in_units(args, args.windows, _load_model, options)
+        return {} if made is None else _report(made)
     from sparselogits.capture.run import capture
 
-    model, tokenizer = _load(args)
-    cache = capture(
-        model,
-        args.windows,
-        args.out,
-        rounds=args.rounds,
-        sampler=args.sampler,
-        temperature=args.temperature,
-        proposal_temperature=args.proposal_temperature,
-        seed=args.seed,
-        tokenizer=tokenizer,
-        metadata=metadata,
-        store_tokens=not args.no_store_tokens,
-        batch_size=args.batch_size,
-        chunk_rows=args.chunk_rows,
-        sequence_ids=None if args.sequence_ids is None else _sequence_ids(args.sequence_ids),
-        targets_mask=args.targets_mask,
-        vocab_size=args.vocab_size,
-        weight_dtype=args.weight_dtype,
-        codec=args.codec,
-        codec_model=args.codec_model,
-        progress=True,
-        resume=args.resume,
-        flush_seconds=args.flush_seconds,
+    return _report(
+        capture(_load_model(args), args.windows, args.out, resume=args.resume, **options)
     )
+
+
+def _report(cache: Cache) -> dict[str, Any]:
     return {
         "path": cache.path,
         "sequences": len(cache),
@@ -107,17 +116,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The model in eval mode on its device, and the tokenizer or None."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load_tokenizer(args: argparse.Namespace) -> Any:
+    """The tokenizer, or None."""
+    from transformers import AutoTokenizer
 
+    if args.no_tokenizer:
+        return None
+    return _loaded(args, lambda: AutoTokenizer.from_pretrained(args.tokenizer or args.model))
+
+
+def _load_model(args: argparse.Namespace) -> Any:
+    """The model in eval mode on its device."""
+    from transformers import AutoModelForCausalLM
+
+    def load() -> Any:
+        model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+        return model.eval().to(args.device)
+
+    return _loaded(args, load)
+
+
+def _loaded(args: argparse.Namespace, load: Callable[[], Any]) -> Any:
     try:
         with _bars_on_a_terminal_only():
-            tokenizer = None
-            if not args.no_tokenizer:
-                tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or args.model)
-            model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype)
-        return model.eval().to(args.device), tokenizer
+            return load()
     except (ValueError, RuntimeError) as error:  # not a model; not a device
         raise InvalidArgumentError(f"cannot load the teacher {args.model}: {error}") from error
     except OSError as error:

@@ -27,8 +27,8 @@ class WindowParts:
 
     Args:
         windows: As `sparselogits.capture` takes them, with a length: an (N, S) array, the path of
-            a `.npy`, a list of 1-D arrays, or an object with `select(range)` and windows that
-            have `tokens` and `sequence_id`.
+            a `.npy`, a list of 1-D arrays, or a window set: an object with `select(range)`,
+            `content_digest()` and windows that have `tokens` and `sequence_id`.
         sequence_ids: One id a window; default: its index, or the object's own.
         targets_mask: The layout of `windows`, bool, or None.
 
@@ -57,7 +57,7 @@ class WindowParts:
         """What `capture` is given for these windows: they keep the ids that the whole gave them."""
         cut = slice(part.start, part.stop)
         arguments: dict[str, Any] = {}
-        if self._selects:
+        if self._is_set:
             arguments["windows"] = self._windows.select(part)
         else:
             arguments["windows"] = self._windows[cut]
@@ -73,16 +73,15 @@ class WindowParts:
         return [self._window(index)[1] for index in part]
 
     def digest(self) -> str:
-        """32 hex digits of the tokens, ids and mask: one pass over the windows, unless they know
-        their own `content_digest()`."""
+        """32 hex digits of the tokens, ids and mask: one pass over the windows, or what a window
+        set says of itself."""
         digest = hashlib.blake2b(digest_size=16)
-        own = getattr(self._windows, "content_digest", lambda: None)()
-        if own is None:
+        if self._is_set:
+            digest.update(self._windows.content_digest().encode())
+            digest.update(b"" if self._ids is None else self._ids.astype("<u8").tobytes())
+        else:
             for sequence_id, fingerprint in self._identities():
                 digest.update(np.array([sequence_id, fingerprint], "<u8").tobytes())
-        else:
-            digest.update(str(own).encode())
-            digest.update(b"" if self._ids is None else self._ids.astype("<u8").tobytes())
         if self._mask is not None:
             for row in self._mask:
                 digest.update(np.packbits(np.asarray(row, np.bool_)).tobytes())
@@ -114,14 +113,15 @@ class WindowParts:
                 )
 
     @property
-    def _selects(self) -> bool:
-        return hasattr(self._windows, "select")
+    def _is_set(self) -> bool:
+        # A tensor has a `select` too, of another meaning.
+        return hasattr(type(self._windows), "content_digest")
 
     def _window(self, index: int) -> tuple[int, npt.NDArray[Any]]:
         """The sequence_id and the tokens of a window."""
         window = self._windows[index]
         sequence_id, tokens = index, window
-        if self._selects:
+        if self._is_set:
             sequence_id, tokens = int(window.sequence_id), window.tokens
         if self._ids is not None:
             sequence_id = int(self._ids[index])
@@ -148,6 +148,8 @@ def _opened(name: str, source: Any) -> Any:
             raise InvalidArgumentError(
                 f"{name}: {os.fspath(source)} is not a .npy array: {error}"
             ) from error
+    if hasattr(source, "__array__"):
+        return np.asarray(source)
     if not isinstance(source, Sized) or not hasattr(source, "__getitem__"):
         raise InvalidArgumentError(
             f"{name} must be an array, a path or a list, so that a worker can take a part of them, "
