@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
-from worker_processes import WINDOWS, llama
+from worker_processes import WINDOWS, plain, reading
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,9 @@ class KillsItsActorOnce:
     window: int
 
     def __call__(self) -> nn.Module:
-        model = llama()
-        body = model.model.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            rows = kwargs["input_ids"].tolist()
+        def kill(rows: list[list[int]]) -> None:
             if WINDOWS[self.window].tolist() in rows and not self.marker.exists():
                 self.marker.write_text(str(os.getpid()))
                 os._exit(1)
-            return body(*args, **kwargs)
 
-        model.model.forward = forward
-        return model
+        return reading(plain(), kill)

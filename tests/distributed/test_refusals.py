@@ -140,7 +140,7 @@ def test_an_unfinished_cache_without_units_is_left_alone(tmp_path: Path) -> None
     from worker_processes import OPTIONS, InterruptError, dying, interrupt
 
     with pytest.raises(InterruptError):
-        sl.capture(dying(3, interrupt), WINDOWS, tmp_path / "cache", **OPTIONS)
+        sl.capture(dying(llama(), 3, interrupt), WINDOWS, tmp_path / "cache", **OPTIONS)
     with pytest.raises(sl.InvalidArgumentError, match="captured without units"):
         capture(tmp_path / "cache")
     assert not (tmp_path / "cache" / ".units").exists()

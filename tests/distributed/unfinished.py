@@ -18,10 +18,10 @@ def capture(path: Path, windows: Any = WINDOWS, model: Any = None, **options: An
     return capture_distributed(llama() if model is None else model, windows, path, **arguments)
 
 
-def interrupted(path: Path, batches: int, **options: Any) -> UnitDirectory:
+def interrupted(path: Path, batches: int, model: Any = None, **options: Any) -> UnitDirectory:
     """What a worker leaves that reads so many batches."""
     with pytest.raises(InterruptError):
-        capture(path, model=dying(batches, interrupt), **options)
+        capture(path, model=dying(model or llama(), batches, interrupt), **options)
     return UnitDirectory(path)
 
 

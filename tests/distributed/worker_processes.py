@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from capture_models import VOCABULARY, llama
+from capture_models import VOCABULARY, PlainModel, llama
 from torch import nn
 
 import sparselogits as sl
@@ -40,22 +40,36 @@ def interrupt() -> None:
     raise InterruptError
 
 
-def dying(batches: int, die: Callable[[], None] = kill_oneself) -> nn.Module:
-    """A teacher that dies when it is to read more than so many batches of windows."""
-    model = llama()
-    body = model.model.forward
+def plain() -> nn.Module:
+    """A teacher that is made without importing transformers, which takes seconds."""
+    return PlainModel().eval()
+
+
+def reading(model: nn.Module, read: Callable[[list[list[int]]], None]) -> nn.Module:
+    """The model, which tells of each batch of windows before it reads it."""
+    embedding = next(module for module in model.modules() if isinstance(module, nn.Embedding))
+    forward = embedding.forward
+
+    def telling(ids: torch.Tensor) -> torch.Tensor:
+        if ids.shape[-1] == WINDOWS.shape[1]:  # not the self-check's probe
+            read(ids.tolist())
+        return forward(ids)
+
+    embedding.forward = telling  # type: ignore[method-assign]
+    return model
+
+
+def dying(model: nn.Module, batches: int, die: Callable[[], None] = kill_oneself) -> nn.Module:
+    """The model, which dies when it is to read more than so many batches of windows."""
     left = batches
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def count(_: object) -> None:
         nonlocal left
-        if kwargs["input_ids"].shape[1] == WINDOWS.shape[1]:  # not the self-check's probe
-            left -= 1
-            if left < 0:
-                die()
-        return body(*args, **kwargs)
+        left -= 1
+        if left < 0:
+            die()
 
-    model.model.forward = forward
-    return model
+    return reading(model, count)
 
 
 def capture_alone(path: Path, **options: Any) -> None:
@@ -64,7 +78,7 @@ def capture_alone(path: Path, **options: Any) -> None:
 
 def work(path: Path, batches: int | None = None, **options: Any) -> None:
     """One worker; with `batches`, one that dies."""
-    model = llama() if batches is None else dying(batches)
+    model = llama() if batches is None else dying(llama(), batches)
     arguments = {"unit_windows": UNIT_WINDOWS, "poll_seconds": 0.05, **OPTIONS, **options}
     capture_distributed(model, WINDOWS, path, **arguments)
 
