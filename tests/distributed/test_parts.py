@@ -14,7 +14,8 @@ import torch
 from worker_processes import WINDOWS
 
 import sparselogits as sl
-from sparselogits.distributed import FileLock, UnitPlan
+from sparselogits.distributed import FileLock, UnitDirectory, UnitPlan
+from sparselogits.distributed.unit_writer import write_unit
 from sparselogits.distributed.window_parts import WindowParts
 
 PLAN = UnitPlan(10, 4, "00", "compact", None, sl.CacheConfig(50), {"seed": "1", "teacher": "tück"})
@@ -154,3 +155,30 @@ def test_a_forked_child_has_no_part_in_a_lock(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_a_lock_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(sl.CacheIOError, match="cannot open the lock"):
         FileLock.acquire(tmp_path / "nowhere" / "lock")
+
+
+def test_a_unit_that_is_written_twice_is_there_once(tmp_path: Path) -> None:
+    """And replaces what a worker that captured into the unit itself left unfinished."""
+    units = UnitDirectory(tmp_path / "cache")
+    units.hold_to(PLAN)
+    arrays: dict[str, Any] = {
+        "sequence_ids": [8, 9],
+        "sequence_offsets": [0, 1, 2],
+        "input_ids": [1, 2],
+        "offsets": [0, 1, 2],
+        "token_ids": [3, 4],
+        "counts": [50, 50],
+    }
+    left = sl.CacheWriter(units.unit_path(2), PLAN.config, PLAN.metadata)
+    left.append([1], [0, 1], [3], [50], 8)
+    left.flush()
+    left.close()  # complete, but too short
+    (units.unit_path(2) / "manifest.json").unlink()
+    for _ in range(2):
+        write_unit(units, PLAN, 2, arrays, None)
+        made = sl.open(units.unit_path(2))
+        assert made.sequence_ids.tolist() == [8, 9]
+    digest = made.digest
+    write_unit(UnitDirectory(tmp_path / "cache"), PLAN, 2, arrays, None)
+    assert sl.open(units.unit_path(2)).digest == digest
+    assert not list(units.directory.glob(".unit-*"))

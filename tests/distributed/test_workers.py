@@ -23,6 +23,7 @@ from worker_processes import (
     ended,
     start,
     work,
+    work_without_locks,
 )
 
 import sparselogits as sl
@@ -135,6 +136,15 @@ def test_without_help_a_worker_takes_its_own_units_and_rank_0_finishes(
     assert sorted(path.glob(".units/unit-??????")) == own
     assert ended(start(work, path, rank=0, **options)) == 0
     assert ended(second) == 0
+    check_equal(path, alone, "packed")
+
+
+def test_without_help_no_lock_is_needed(alone: sl.Cache, tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    path.mkdir()
+    options = {"world_size": 3, "codec": "packed", "help_others": False}
+    workers = [start(work_without_locks, path, rank=rank, **options) for rank in range(3)]
+    assert [ended(worker) for worker in workers] == [0, 0, 0]
     check_equal(path, alone, "packed")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,7 @@ from capture_models import VOCABULARY, PlainModel, llama
 from torch import nn
 
 import sparselogits as sl
-from sparselogits.distributed import capture_distributed
+from sparselogits.distributed import FileLock, capture_distributed
 
 WINDOWS = np.random.default_rng(7).integers(0, VOCABULARY, (23, 10)).astype(np.uint16)
 #: Units of a whole number of batches, so that the batches are those of a single process.
@@ -81,6 +82,19 @@ def work(path: Path, batches: int | None = None, **options: Any) -> None:
     model = llama() if batches is None else dying(llama(), batches)
     arguments = {"unit_windows": UNIT_WINDOWS, "poll_seconds": 0.05, **OPTIONS, **options}
     capture_distributed(model, WINDOWS, path, **arguments)
+
+
+def work_without_locks(path: Path, **options: Any) -> None:
+    """One worker where locks succeed and lock nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda *_: None)
+        first, second = (
+            FileLock.acquire(path.with_name("lock")),
+            FileLock.acquire(path.with_name("lock")),
+        )
+        assert first is not None
+        assert second is not None
+        work(path, **options)
 
 
 def start(function: Callable[..., None], *args: Any, **kwargs: Any) -> BaseProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from typing import Any
 
 import numpy.typing as npt
@@ -22,10 +23,10 @@ def write_unit(
     arrays: dict[str, npt.NDArray[Any]],
     codec_model: CodecModel | None,
 ) -> None:
-    """Writes a unit, unless it is there: what runs again changes nothing.
+    """Writes a unit, unless it is there: what runs again, or twice at once, changes nothing.
 
-    The cache is made under a hidden name and renamed. What a worker that captured into the unit
-    itself has left unfinished is removed.
+    The cache is made under a hidden name of its own and renamed. What a worker that captured into
+    the unit itself has left unfinished is removed.
 
     Args:
         units, plan, unit: Which one.
@@ -38,19 +39,22 @@ def write_unit(
         CacheIOError: The system refused.
     """
     path = units.unit_path(unit)
-    hidden = path.with_name(f".{path.name}.writing")
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     lock = units.lock_unit(unit, wait=True)
     assert lock is not None
     with lock:
         if units.is_done(unit, plan):
             return
         try:
-            for left in (hidden, path):
-                if left.exists():
-                    shutil.rmtree(left)
             with CacheWriter(hidden, plan.config, plan.metadata, codec_model) as writer:
                 writer.append_many(**arrays)
+            if path.exists():
+                shutil.rmtree(path)
             os.rename(hidden, path)
             sync_directory(units.directory)
         except OSError as error:
+            if units.is_done(unit, plan):  # where locks do not lock, somebody else may be faster
+                return
             raise io_error(error, "cannot write the unit", path) from error
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
