@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,21 +136,23 @@ def test_a_forked_child_has_no_part_in_a_lock(tmp_path: Path) -> None:
     """Neither by living on nor by ending does it change whose the lock is."""
     lock = FileLock.acquire(tmp_path / "lock")
     assert lock is not None
-    read, write = os.pipe()
+    parent, child = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        os.close(write)
+        parent.close()
         lock.release()
-        os.read(read, 1)  # until the parent says so
+        child.send(b"released")
+        child.recv(1)  # until the parent says so
         os._exit(0)
+    child.close()
+    assert parent.recv(8) == b"released"
     assert FileLock.acquire(tmp_path / "lock") is None
     lock.release()
     second = FileLock.acquire(tmp_path / "lock")  # although the child lives
     assert second is not None
-    os.close(write)
+    parent.close()
     os.waitpid(pid, 0)
     assert FileLock.acquire(tmp_path / "lock") is None
-    os.close(read)
 
 
 def test_a_place_that_cannot_hold_a_lock_is_an_error(tmp_path: Path) -> None:
