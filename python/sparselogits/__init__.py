@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparselogits.alignment import check_alignment
 from sparselogits.codec_model import CodecModel
 from sparselogits.config import CacheConfig
+from sparselogits.distributed.worker import capture_distributed
 from sparselogits.errors import (
     CacheIOError,
     CorruptionError,
@@ -70,6 +71,7 @@ __all__ = [
     "VerifyReport",
     "VocabularyMismatchError",
     "capture",
+    "capture_distributed",
     "check_alignment",
     "check_capture",
     "check_tokenizer",
