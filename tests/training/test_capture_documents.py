@@ -113,6 +113,19 @@ def test_flash_attention_gets_one_row_without_padding(monkeypatch: pytest.Monkey
         torch.testing.assert_close(packed, alone_logits(model, windows()), rtol=1e-4, atol=1e-4)
 
 
+def test_sliding_layers_never_get_a_mask_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stand for them too; the probe's documents are too short to show it."""
+
+    def not_heeded(model: SplitModel, batch: PackedBatch) -> torch.Tensor:
+        return model.hidden(batch.ids)
+
+    monkeypatch.setattr(documents, "_by_position_ids", not_heeded)
+    with torch.inference_mode():
+        assert way_of(llama()) == "_by_mask"
+        with pytest.raises(InvalidArgumentError, match="MistralForCausalLM does not keep"):
+            way_of(mistral(sliding_window=16))
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
 def test_a_bf16_body_keeps_documents_apart_too(family: str) -> None:
     model = FAMILIES[family]().bfloat16()

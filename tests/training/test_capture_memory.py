@@ -28,9 +28,7 @@ class LargestTensor(TorchDispatchMode):
         super().__init__()
         self.elements = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -56,9 +54,7 @@ def test_the_largest_tensor_is_a_chunk_of_logits(
 
         def capture(windows: Any = windows, length: int = length) -> None:
             path = tmp_path / str(length)
-            sl.capture(
-                model, windows, path, batch_size=BATCH, chunk_rows=CHUNK, progress=False
-            )
+            sl.capture(model, windows, path, batch_size=BATCH, chunk_rows=CHUNK, progress=False)
 
         @torch.inference_mode()
         def forward(windows: Any = windows) -> None:
