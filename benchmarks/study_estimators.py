@@ -26,7 +26,7 @@ from estimators.angles import mean_angles
 from estimators.gradients import perturbed
 from estimators.report import Line, plot, write_csv, write_tables
 from estimators.table import study_regime
-from estimators.teacher_rows import flat, sharp, teacher_logits
+from estimators.teacher_rows import PAPER_IDS, flat, sharp, teacher_logits
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny random teacher")
     parser.add_argument("--tokens", type=Path, help=".npz with tokens (N, S), for other text")
     parser.add_argument("--no-gradients", action="store_true", help="error and bytes only")
+    parser.add_argument(
+        "--sharp-ids", type=float, default=PAPER_IDS, help="unique ids at N = 50 when sharpened"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
     args = parser.parse_args(arguments)
     threads = torch.get_num_threads()
@@ -77,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
         logits = teacher_logits(teacher, input_ids, Path(scratch) / "logits.npy")
         log(f"{len(logits)} rows of {logits.shape[1]} tokens")
         lines: list[Line] = []
-        for regime in (flat(logits, labels), sharp(logits, labels)):
+        for regime in (flat(logits, labels), sharp(logits, labels, args.sharp_ids)):
             rows = study_regime(regime, logits.shape[1], log)
             if args.no_gradients:
                 continue

@@ -87,7 +87,8 @@ def study_regime(regime: Regime, vocab_size: int, log: Log) -> list[Row]:
     paper = of(REFERENCE, REFERENCE_ROUNDS)
     wanted = paper.squared_error
     rows = [Row(regime.name, REFERENCE, 50, paper, paper, paper, paper, wanted)]
-    log(f"{regime.name}: {paper.ids:.1f} ids, Σ Var {wanted:.5f}, τ = {regime.temperature:.3f}")
+    log(f"{regime.name}: at temperature {regime.temperature:.3f}, Σ Var {wanted:.5f}")
+    log(f"{regime.name}: {rows[0].label}: {paper.ids:.1f} ids, {paper.bytes_c:.1f} B")
     some = regime.spread(SOLVE_ROWS).p
     of_some = float(REFERENCE.variance(some, REFERENCE_ROUNDS).sum(axis=1).mean())
     for estimator in MATCHED:

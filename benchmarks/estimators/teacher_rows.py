@@ -17,6 +17,7 @@ import torch
 from estimators.blocks import Block, Floats, Ids, softmax
 
 KEPT = 128
+#: Unique ids per position of the paper's teacher, and the rounds that give them.
 PAPER_IDS, PAPER_ROUNDS = 12.1, 50
 
 
@@ -74,7 +75,8 @@ def flat(logits: npt.NDArray[np.float32], labels: Ids) -> Regime:
     return Regime("flat", logits, None, labels, 1.0)
 
 
-def sharp(logits: npt.NDArray[np.float32], labels: Ids) -> Regime:
+def sharp(logits: npt.NDArray[np.float32], labels: Ids, unique_ids: float = PAPER_IDS) -> Regime:
+    """The temperature is solved for `unique_ids` at 50 i.i.d. draws."""
     kept = min(KEPT, logits.shape[1])
     ids = np.empty((len(logits), kept), np.int64)
     values = np.empty((len(logits), kept), np.float32)
@@ -83,15 +85,15 @@ def sharp(logits: npt.NDArray[np.float32], labels: Ids) -> Regime:
         top = np.sort(np.argpartition(rows, -kept, axis=1)[:, -kept:], axis=1)
         ids[start : start + 256] = top
         values[start : start + 256] = np.take_along_axis(rows, top, axis=1)
-    temperature = _temperature_of_the_paper(values)
+    temperature = _temperature_for(values, unique_ids)
     return Regime("sharp", values / np.float32(temperature), ids, labels, temperature)
 
 
-def _temperature_of_the_paper(logits: npt.NDArray[np.float32]) -> float:
+def _temperature_for(logits: npt.NDArray[np.float32], unique_ids: float) -> float:
     low, high = 0.02, 4.0
     for _ in range(40):
         middle = (low * high) ** 0.5
-        if _unique_ids(softmax(logits / np.float32(middle))) < PAPER_IDS:
+        if _unique_ids(softmax(logits / np.float32(middle))) < unique_ids:
             low = middle
         else:
             high = middle
