@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 import traceback
@@ -174,7 +175,7 @@ def test_ctrl_c_while_waiting_for_the_sink_waits_until_it_is_done() -> None:
 
     def work() -> None:
         for _ in range(2):
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             time.sleep(0.1)
         done.append(True)
 
