@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_torch import philox4x32, sample_with_torch
+from sparselogits._sampling_points import philox4x32
+from sparselogits._sampling_torch import sample_with_torch
 from sparselogits.sampling import SAMPLERS, Draws, SampleOptions, check_keys, check_options
 
 

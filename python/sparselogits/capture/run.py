@@ -10,6 +10,7 @@ from sparselogits.capture.model_facts import resolve_vocab_size
 from sparselogits.capture.progress import ProgressCallback
 from sparselogits.capture.provenance import capture_metadata
 from sparselogits.capture.teacher_pass import capture_many
+from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import WindowSource
 from sparselogits.codec_model import CodecModel
 from sparselogits.config import DEFAULT_CODEC, CacheConfig
@@ -130,7 +131,7 @@ def capture(
         targets_mask is not None,
         metadata,
         offset=offset,
-        source=getattr(windows, "description", None),
+        source=window_facts(windows),
     )
     from sparselogits.capture.sinks import CacheSink
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparselogits.cli import capture_check
 from sparselogits.cli.failures import require
 from sparselogits.cli.metadata_option import add_metadata, parse_metadata
 from sparselogits.cli.sequence_ids_option import load_sequence_ids
-from sparselogits.cli.teacher_option import add_teacher_arguments, load_teacher
+from sparselogits.cli.teacher_option import add_teacher_arguments, load_model, load_tokenizer
+from sparselogits.cli.token_options import add_token_arguments, windows_from_arguments
+from sparselogits.cli.worker_options import add_worker_arguments, capture_in_units, in_units
 from sparselogits.config import DEFAULT_CODEC
 from sparselogits.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from sparselogits.reader import Cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments: those of `sparselogits.capture`, with its defaults."""
     parser.add_argument("model", metavar="MODEL", help="a model directory or hub name")
     parser.add_argument(
-        "windows", metavar="WINDOWS.npy", nargs="?", help="token ids, (windows, length)"
+        "windows", metavar="WINDOWS", nargs="?", help="a .npy of (windows, length) ids, or a corpus"
     )
     parser.add_argument("out", metavar="OUT", nargs="?", help="the cache directory to write")
+    add_token_arguments(parser.add_argument_group("windows of a corpus (docs/tokens.md)"))
     draws = parser.add_argument_group("draws")
     draws.add_argument("--rounds", type=int, default=50, help="draws a position (default: 50)")
     draws.add_argument(
@@ -56,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-overlap", action="store_true", help="sample and write while the teacher waits"
     )
     work.add_argument("--resume", action="store_true", help="go on with an unfinished cache at OUT")
+    add_worker_arguments(parser)
     capture_check.add_check_arguments(parser)
 
 
@@ -71,37 +78,42 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("windows", "out"):
         if getattr(args, name) is None:
             raise InvalidArgumentError(f"{name.upper()} is missing (only --check needs none)")
-    metadata = parse_metadata(args.metadata)
+    by_many = in_units(args)
     require("capture", "torch", "transformers")
+    tokenizer = load_tokenizer(args)
+    windows = windows_from_arguments(args, tokenizer)
+    options: dict[str, Any] = {
+        "rounds": args.rounds,
+        "sampler": args.sampler,
+        "temperature": args.temperature,
+        "proposal_temperature": args.proposal_temperature,
+        "seed": args.seed,
+        "offset": args.offset,
+        "tokenizer": tokenizer,
+        "metadata": parse_metadata(args.metadata),
+        "store_tokens": not args.no_store_tokens,
+        "batch_size": args.batch_size,
+        "chunk_rows": args.chunk_rows,
+        "sequence_ids": load_sequence_ids(args.sequence_ids),
+        "targets_mask": args.targets_mask,
+        "vocab_size": args.vocab_size,
+        "weight_dtype": args.weight_dtype,
+        "codec": args.codec,
+        "codec_model": args.codec_model,
+        "flush_seconds": args.flush_seconds,
+        "overlap": not args.no_overlap,
+    }
+    if by_many:
+        made = capture_in_units(args, windows, load_model, options)
+        return {} if made is None else _report(made)
     from sparselogits.capture.run import capture
 
-    model, tokenizer = load_teacher(args)
-    cache = capture(
-        model,
-        args.windows,
-        args.out,
-        rounds=args.rounds,
-        sampler=args.sampler,
-        temperature=args.temperature,
-        proposal_temperature=args.proposal_temperature,
-        seed=args.seed,
-        tokenizer=tokenizer,
-        metadata=metadata,
-        store_tokens=not args.no_store_tokens,
-        batch_size=args.batch_size,
-        chunk_rows=args.chunk_rows,
-        sequence_ids=load_sequence_ids(args.sequence_ids),
-        targets_mask=args.targets_mask,
-        vocab_size=args.vocab_size,
-        weight_dtype=args.weight_dtype,
-        codec=args.codec,
-        codec_model=args.codec_model,
-        progress=True,
-        resume=args.resume,
-        flush_seconds=args.flush_seconds,
-        offset=args.offset,
-        overlap=not args.no_overlap,
+    return _report(
+        capture(load_model(args), windows, args.out, progress=True, resume=args.resume, **options)
     )
+
+
+def _report(cache: Cache) -> dict[str, Any]:
     return {
         "path": cache.path,
         "sequences": len(cache),

@@ -9,6 +9,7 @@ from typing import Any
 from sparselogits.cli.failures import BAD_DATA, OK, require
 from sparselogits.cli.sequence_ids_option import load_sequence_ids
 from sparselogits.cli.teacher_option import load_teacher
+from sparselogits.cli.token_options import refuse_token_arguments, windows_from_arguments
 from sparselogits.errors import InvalidArgumentError
 
 
@@ -41,11 +42,13 @@ def run_check(args: argparse.Namespace) -> dict[str, Any]:
     from sparselogits.reader import open as open_cache
 
     cache = open_cache(args.check)
+    if args.windows is None:
+        refuse_token_arguments(args, "there is no WINDOWS to cut")
     model, tokenizer = load_teacher(args)
     report = check_capture(
         model,
         cache,
-        args.windows,
+        None if args.windows is None else windows_from_arguments(args, tokenizer),
         fraction=args.fraction,
         seed=args.check_seed,
         tokenizer=tokenizer,

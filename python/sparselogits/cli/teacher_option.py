@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,17 +34,36 @@ def load_teacher(args: argparse.Namespace) -> tuple[Any, Any]:
         InvalidArgumentError: Options exclude each other; it is no model, or no such device.
         CacheIOError: It cannot be read.
     """
+    tokenizer = load_tokenizer(args)
+    return load_model(args), tokenizer
+
+
+def load_tokenizer(args: argparse.Namespace) -> Any:
+    """The tokenizer, or None with `--no-tokenizer`; raises as `load_teacher`."""
     if args.no_tokenizer and args.tokenizer is not None:
         raise InvalidArgumentError("--tokenizer and --no-tokenizer exclude each other")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    if args.no_tokenizer:
+        return None
+    from transformers import AutoTokenizer
 
+    return _loaded(args, lambda: AutoTokenizer.from_pretrained(args.tokenizer or args.model))
+
+
+def load_model(args: argparse.Namespace) -> Any:
+    """The model in eval mode on its device; raises as `load_teacher`."""
+    from transformers import AutoModelForCausalLM
+
+    def load() -> Any:
+        model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype)
+        return model.eval().to(args.device)
+
+    return _loaded(args, load)
+
+
+def _loaded(args: argparse.Namespace, load: Callable[[], Any]) -> Any:
     try:
         with _bars_on_a_terminal_only():
-            tokenizer = None
-            if not args.no_tokenizer:
-                tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or args.model)
-            model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype)
-        return model.eval().to(args.device), tokenizer
+            return load()
     except (ValueError, RuntimeError) as error:  # not a model; not a device
         raise InvalidArgumentError(f"cannot load the teacher {args.model}: {error}") from error
     except OSError as error:
