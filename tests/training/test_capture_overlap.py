@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 import torch
 from capture_models import VOCABULARY, llama
-from test_capture import contents
+from captured import contents
 
 import sparselogits as sl
 from sparselogits.capture import TeacherRows, Window, capture_many

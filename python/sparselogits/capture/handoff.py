@@ -15,8 +15,8 @@ class Handoff:
     """Runs work in order, in a thread of its own that lives as long as this context.
 
     Leaving the context waits for what was handed over, also when an exception or Ctrl-C ends the
-    caller's part; no thread is left behind. An error in the thread ends it: what is still waiting is
-    not done, and the error is raised, as the object it is, by the next `put` or on leaving.
+    caller's part; no thread is left behind. An error ends the thread: what is still waiting is not
+    done, and the error is raised, as the object it is, by the next `put` or on leaving.
 
     Args:
         depth: How many pieces may be waiting or running before `put` waits; 0: `put` runs them
