@@ -98,16 +98,20 @@ def test_the_teacher_waits_for_a_slow_sink() -> None:
     model = llama()
     heads: list[int] = []
     model.get_output_embeddings().register_forward_hook(lambda *_: heads.append(1))
-    computed: list[int] = []
+    capture_many(model, WINDOWS, [Sink()], batch_size=1, chunk_rows=5, progress=False)
+    self_check = len(heads) - 18
+    heads.clear()
+    ahead: list[int] = []
 
     def slow(added: int) -> None:
-        time.sleep(0.02)
-        computed.append(len(heads))
+        deadline = time.monotonic() + 20
+        while len(heads) - self_check < min(added + 2, 18) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)  # enough for one more
+        ahead.append(len(heads) - self_check - added)
 
     capture_many(model, WINDOWS, [Sink(slow)], batch_size=1, chunk_rows=5, progress=False)
-    before = len(heads) - 18  # the self-check
-    ahead = [count - before - number for number, count in enumerate(computed, 1)]
-    assert max(ahead) == 2
+    assert ahead == [2] * 16 + [1, 0]
 
 
 def test_an_error_of_a_sink_stops_the_teacher_and_keeps_its_traceback() -> None:
