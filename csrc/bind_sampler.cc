@@ -37,13 +37,21 @@ py::array_t<T> ToArray(std::vector<T>&& vector) {
   return py::array_t<T>(size, data, capsule);
 }
 
-py::tuple SampleRows(const py::array_t<float>& logits, const py::array_t<uint64_t>& keys,
-                     int rounds, const std::string& sampler, float temperature,
-                     float proposal_temperature, uint64_t seed, bool self_normalize,
-                     int num_threads) {
-  constexpr py::ssize_t kFloat = sizeof(float);
-  if (logits.ndim() != 2 || logits.strides(0) % kFloat != 0 ||
-      (logits.size() > 0 && logits.shape(1) > 1 && logits.strides(1) != kFloat)) {
+// uint16 holds the bits of bfloat16, which NumPy lacks.
+LogitDtype DtypeOf(const py::array& logits) {
+  if (py::isinstance<py::array_t<float>>(logits)) return LogitDtype::kFloat32;
+  if (py::isinstance<py::array_t<uint16_t>>(logits)) return LogitDtype::kBfloat16;
+  if (logits.dtype().kind() == 'f' && logits.itemsize() == 2) return LogitDtype::kFloat16;
+  throw py::type_error("logits must be float32, float16, or uint16 for the bits of bfloat16");
+}
+
+py::tuple SampleRows(const py::array& logits, const py::array_t<uint64_t>& keys, int rounds,
+                     const std::string& sampler, float temperature, float proposal_temperature,
+                     uint64_t seed, uint64_t offset, bool self_normalize, int num_threads) {
+  const LogitDtype dtype = DtypeOf(logits);
+  const py::ssize_t size = logits.itemsize();
+  if (logits.ndim() != 2 || logits.strides(0) % size != 0 ||
+      (logits.size() > 0 && logits.shape(1) > 1 && logits.strides(1) != size)) {
     throw py::value_error("logits must have two dimensions and rows without gaps");
   }
   if (keys.ndim() != 2 || keys.shape(0) != logits.shape(0) || keys.shape(1) != 2 ||
@@ -51,8 +59,8 @@ py::tuple SampleRows(const py::array_t<float>& logits, const py::array_t<uint64_
     throw py::value_error("position_keys must be (rows, 2) and C-contiguous");
   }
   static_assert(sizeof(PositionKey) == 2 * sizeof(uint64_t));
-  const LogitRows rows = {logits.data(), logits.shape(0), logits.shape(1),
-                          logits.strides(0) / kFloat};
+  const LogitRows rows = {logits.data(), dtype, logits.shape(0), logits.shape(1),
+                          logits.strides(0) / size};
   const auto* position_keys = reinterpret_cast<const PositionKey*>(keys.data());
   SampleOptions options;
   options.rounds = rounds;
@@ -61,6 +69,7 @@ py::tuple SampleRows(const py::array_t<float>& logits, const py::array_t<uint64_
   options.proposal_temperature = proposal_temperature;
   options.self_normalize = self_normalize;
   options.seed = seed;
+  options.offset = offset;
   options.num_threads = num_threads;
 
   Draws draws;
@@ -78,7 +87,7 @@ void BindSampler(py::module_& module) {
   module.def("sample_rows", &SampleRows, py::arg("logits").noconvert(),
              py::arg("position_keys").noconvert(), py::kw_only(), py::arg("rounds"),
              py::arg("sampler"), py::arg("temperature"), py::arg("proposal_temperature"),
-             py::arg("seed"), py::arg("self_normalize"), py::arg("num_threads"));
+             py::arg("seed"), py::arg("offset"), py::arg("self_normalize"), py::arg("num_threads"));
 }
 
 }  // namespace sparselogits::python

@@ -32,6 +32,7 @@ from sparselogits.model_training import train_model
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.repack import RepackReport, repack
+from sparselogits.rounds import RoundsCurve, RoundsSuggestion, suggest_rounds
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
 from sparselogits.tokenizer_check import check_tokenizer
@@ -39,6 +40,7 @@ from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
 if TYPE_CHECKING:
+    from sparselogits import tokens
     from sparselogits.capture import capture
 
     __version__: str
@@ -59,6 +61,8 @@ __all__ = [
     "MismatchError",
     "RecoverReport",
     "RepackReport",
+    "RoundsCurve",
+    "RoundsSuggestion",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -77,6 +81,8 @@ __all__ = [
     "recover",
     "repack",
     "sample",
+    "suggest_rounds",
+    "tokens",
     "train_model",
     "verify",
 ]
@@ -84,10 +90,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports what is slow or needs torch only when it is asked for."""
-    if name == "capture":  # the subpackage, which can be called like its main function
+    if name in ("capture", "tokens"):  # subpackages; the first can be called like a function
         from importlib import import_module
 
-        return import_module("sparselogits.capture")
+        return import_module(f"sparselogits.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

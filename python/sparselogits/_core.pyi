@@ -147,7 +147,7 @@ def compact_families(
     vocab_size: int, rounds: int, weights: bool, tokens: bool, num_classes: int
 ) -> list[tuple[int, int, int]]: ...
 def sample_rows(
-    logits: npt.NDArray[np.float32],
+    logits: npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16],
     position_keys: npt.NDArray[np.uint64],
     *,
     rounds: int,
@@ -155,6 +155,7 @@ def sample_rows(
     temperature: float,
     proposal_temperature: float,
     seed: int,
+    offset: int,
     self_normalize: bool,
     num_threads: int,
 ) -> tuple[

@@ -25,6 +25,9 @@ SAMPLERS = ("multinomial", "systematic", "stratified")
 # Below this many logits a thread costs more than it saves.
 _LOGITS_PER_THREAD = 1 << 20
 
+_CORE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))
+_UNIFORM_BITS = 62
+
 Array = TypeVar("Array")
 Keys = npt.NDArray[np.uint64]
 
@@ -66,6 +69,7 @@ class SampleOptions:
     temperature: float  # a float32 value, as is proposal_temperature
     proposal_temperature: float
     seed: int
+    offset: int  # in units of 2^-62
     self_normalize: bool
     num_threads: int | None
 
@@ -83,6 +87,7 @@ def sample(
     proposal_temperature: float = ...,
     seed: int = ...,
     position_keys: Any = ...,
+    offset: float = ...,
     self_normalize: bool = ...,
     num_threads: int | None = ...,
 ) -> Draws[torch.Tensor]: ...
@@ -97,6 +102,7 @@ def sample(
     proposal_temperature: float = ...,
     seed: int = ...,
     position_keys: Any = ...,
+    offset: float = ...,
     self_normalize: bool = ...,
     num_threads: int | None = ...,
 ) -> Draws[npt.NDArray[Any]]: ...
@@ -110,6 +116,7 @@ def sample(
     proposal_temperature: float = 1.0,
     seed: int = 0,
     position_keys: Any = None,
+    offset: float = 0.0,
     self_normalize: bool = False,
     num_threads: int | None = None,
 ) -> Draws[Any]:
@@ -122,7 +129,10 @@ def sample(
 
     Args:
         logits: (P, V) float32, NumPy or torch on any device; P may be 0; V from 1 to 2^24.
-            float64 is rounded to float32 first. -inf marks a token that cannot be drawn.
+            float16 and bfloat16 are widened exactly, but rounding to them has already moved the
+            probabilities of likely tokens by several percent: compute the LM head in float32
+            (docs/sampling.md). float64 is rounded to float32 first. -inf marks a token that cannot
+            be drawn.
         rounds: Draws per row, N, from 1 to 65535.
         sampler: "multinomial": N independent draws, as in the paper. "systematic": one uniform
             per row and N equally spaced points, counts in {floor(N p), ceil(N p)}: about half the
@@ -135,6 +145,10 @@ def sample(
             (P,) integers: positions of sequence 0. (P, 2) integers: (sequence_id, position) with
             sequence_id below 2^64 and position below 2^48. Rows with equal keys get equal
             uniforms, so give every position its own.
+        offset: Of the systematic sampler: added to every row's uniform, modulo 1. Draws with
+            offsets 0 and 0.5 and the same seed and keys add up, token by token, to one systematic
+            sample of twice the rounds; in general those with offsets m / M, m = 0 ... M - 1. Each
+            alone is unbiased. 0 ≤ offset < 1.
         self_normalize: Divides importance weights by their sum in each row. That is BIASED
             (by O(1/N)), though its variance can be lower. Nothing changes without a proposal.
         num_threads: Threads for logits in CPU memory, alive during the call only. None: as many
@@ -145,29 +159,41 @@ def sample(
 
     Raises:
         InvalidArgumentError: An argument is out of range; logits are not two-dimensional or not
-            float32 / float64; a logit is NaN or +inf, or leaves float32 when scaled; a row is all
-            -inf. The message names the row and column.
+            of a floating-point type; a logit is NaN or +inf, or leaves float32 when scaled;
+            a row is all -inf. The message names the row and column.
     """
     options = check_options(
-        rounds, sampler, temperature, proposal_temperature, seed, self_normalize, num_threads
+        rounds,
+        sampler,
+        temperature,
+        proposal_temperature,
+        seed,
+        offset,
+        self_normalize,
+        num_threads,
     )
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
         from sparselogits._sampling_torch import sample_tensor
 
-        _check_logits(tuple(logits.shape), str(logits.dtype).removeprefix("torch."))
+        check_logits(tuple(logits.shape), str(logits.dtype).removeprefix("torch."))
         return sample_tensor(logits, check_keys(position_keys, len(logits)), options)
     array = np.asarray(logits)
-    _check_logits(array.shape, array.dtype.name)
+    check_logits(array.shape, array.dtype.name)
     return sample_array(array, check_keys(position_keys, len(array)), options)
 
 
 def sample_array(
     logits: npt.NDArray[Any], keys: Keys, options: SampleOptions
 ) -> Draws[npt.NDArray[Any]]:
-    """The C++ path. Copies only what is not float32 with dense, aligned rows."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which the core reports
-        rows = logits.astype(np.float32, copy=False)
+    """The C++ path; uint16 stands for the bits of bfloat16.
+
+    Copies only what has another type, gaps within its rows or no alignment.
+    """
+    rows = logits
+    if logits.dtype not in _CORE_DTYPES:
+        with np.errstate(over="ignore"):  # beyond float32 lies inf, which the core reports
+            rows = logits.astype(np.float32)
     if rows.strides[1] != rows.itemsize or rows.strides[0] % rows.itemsize:
         rows = np.ascontiguousarray(rows)
     offsets, token_ids, counts, weights = _core.sample_rows(
@@ -178,6 +204,7 @@ def sample_array(
         temperature=options.temperature,
         proposal_temperature=options.proposal_temperature,
         seed=options.seed,
+        offset=options.offset,
         self_normalize=options.self_normalize,
         num_threads=options.num_threads or _default_threads(rows.size),
     )
@@ -200,6 +227,7 @@ def check_options(
     temperature: float,
     proposal_temperature: float,
     seed: int,
+    offset: float,
     self_normalize: bool,
     num_threads: int | None,
 ) -> SampleOptions:
@@ -209,6 +237,7 @@ def check_options(
         temperature=_check_temperature("temperature", temperature),
         proposal_temperature=_check_temperature("proposal_temperature", proposal_temperature),
         seed=checks.integer("seed", seed, 0, (1 << 64) - 1),
+        offset=_check_offset(offset, sampler),
         self_normalize=checks.boolean("self_normalize", self_normalize),
         num_threads=(
             None if num_threads is None else checks.integer("num_threads", num_threads, 1, 1024)
@@ -226,15 +255,22 @@ def _check_temperature(name: str, value: Any) -> float:
     return rounded
 
 
-def _check_logits(shape: tuple[int, ...], dtype: str) -> None:
-    if dtype in ("float16", "bfloat16"):
+def _check_offset(offset: Any, sampler: str) -> int:
+    """The offset as the core takes it: a float64 below 1 is a whole number of 2^-62 or rounded."""
+    if isinstance(offset, bool) or not isinstance(offset, (int, float)) or not 0 <= offset < 1:
+        raise InvalidArgumentError(f"offset must be a number in [0, 1), got {offset!r}")
+    if offset and sampler != "systematic":
         raise InvalidArgumentError(
-            f"logits are {dtype}, whose rounding moves the probabilities of likely tokens by "
-            "several percent: compute the LM head in float32 (or, knowing this, convert the "
-            "logits to float32 yourself)"
+            f"offset is {offset!r}: it is for the systematic sampler alone, not for {sampler!r}"
         )
-    if dtype not in ("float32", "float64"):
-        raise InvalidArgumentError(f"logits are {dtype}: they must be float32 or float64")
+    return int(offset * 2.0**_UNIFORM_BITS)
+
+
+def check_logits(shape: tuple[int, ...], dtype: str) -> None:
+    if dtype not in ("float32", "float64", "float16", "bfloat16"):
+        raise InvalidArgumentError(
+            f"logits are {dtype}: they must be float32, float64, float16 or bfloat16"
+        )
     if len(shape) != 2:
         raise InvalidArgumentError(f"logits have shape {shape}: it must be (positions, vocabulary)")
     if not 1 <= shape[1] <= MAX_VOCAB_SIZE:

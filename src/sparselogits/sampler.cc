@@ -12,7 +12,8 @@
 
 #include "sparselogits/exp_mass.h"
 #include "sparselogits/limits.h"
-#include "sparselogits/sampled_row.h"
+#include "sparselogits/proposal_row.h"
+#include "sparselogits/tile_row.h"
 
 namespace sparselogits {
 namespace {
@@ -41,6 +42,13 @@ Status CheckOptions(const LogitRows& rows, const SampleOptions& options) {
                                      std::to_string(temperature));
     }
   }
+  if (options.offset != 0 && options.sampler != SamplerKind::kSystematic) {
+    return Status::InvalidArgument("an offset is for the systematic sampler alone");
+  }
+  if (options.offset >= kUniformLimit) {
+    return Status::InvalidArgument("offset must be below 2^62, got " +
+                                   std::to_string(options.offset));
+  }
   if (options.num_threads < 1) {
     return Status::InvalidArgument("num_threads must be at least 1, got " +
                                    std::to_string(options.num_threads));
@@ -48,41 +56,68 @@ Status CheckOptions(const LogitRows& rows, const SampleOptions& options) {
   return Status::Ok();
 }
 
-constexpr int64_t kStep = 16;
-static_assert(SampledRow::kTile % kStep == 0);
+// Where a point lies inside a tile: the masses are made piece by piece, as far as points need them.
+template <typename Row>
+class TileCursor {
+ public:
+  using Mass = typename Row::Mass;
 
-int64_t SumStep(const int64_t* masses, int64_t sum) {
-  for (int64_t i = 0; i < kStep; ++i) sum += masses[i];
-  return sum;
-}
+  TileCursor(const Row& row, int64_t tile) : row_(row), tile_(tile) {}
 
-// Appends the tokens that the points fall on. Masses of the tokens go to *masses.
-void DrawCounts(const SampledRow& row, const std::vector<int64_t>& points, Draws* draws,
-                std::vector<int64_t>* masses) {
+  // Goes on to the token on which a value of the running sum falls. Values must ascend.
+  // REQUIRES: value is below the sum of the tile's masses.
+  void Seek(int64_t value) {
+    while (value >= step_end_) NextStep();
+    while (value >= end_) end_ += masses_[next_++];
+  }
+
+  int64_t token() const { return tile_ * kTile + next_ - 1; }
+  Mass mass() const { return masses_[next_ - 1]; }
+
+ private:
+  static constexpr int64_t kStep = 16;  // most steps are passed by at once
+  static_assert(kTilePiece % kStep == 0);
+
+  void NextStep() {
+    next_ = step_;
+    if (step_ % kTilePiece == 0) row_.PieceMasses(tile_, step_, masses_ + step_);
+    end_ = step_end_;
+    for (int64_t i = 0; i < kStep; ++i) step_end_ += masses_[step_ + i];
+    step_ += kStep;
+  }
+
+  const Row& row_;
+  const int64_t tile_;
+  int64_t next_ = 0;      // of the first token beyond end_
+  int64_t end_ = 0;       // the sum of the masses before it
+  int64_t step_ = 0;      // where the next step begins
+  int64_t step_end_ = 0;  // the sum of the masses before that
+  Mass masses_[kTile];
+};
+
+// Appends the tokens that the points fall on. Row is a TileRow or a ProposalRow. Masses of the
+// tokens go to *masses.
+template <typename Row>
+void DrawCounts(const Row& row, const std::vector<int64_t>& points, Draws* draws,
+                std::vector<typename Row::Mass>* masses) {
   masses->clear();
-  int64_t tile_masses[SampledRow::kTile];
-  int64_t below = 0;  // the mass of all earlier tiles
+  int64_t below = 0;  // the total of all earlier tiles
   auto point = points.begin();
   for (int64_t tile = 0; point != points.end(); ++tile) {
     const int64_t tile_end = below + row.tile_total(tile);
     if (*point < tile_end) {
-      std::fill(tile_masses + row.TileMasses(tile, tile_masses), std::end(tile_masses), 0);
-      int64_t cumulative = below;
-      for (int64_t i = 0; point != points.end() && *point < tile_end; ++i) {
-        if (i % kStep == 0) {  // most steps are passed by at once
-          int64_t step_end = SumStep(tile_masses + i, cumulative);
-          for (; *point >= step_end; step_end = SumStep(tile_masses + i, cumulative)) {
-            cumulative = step_end;
-            i += kStep;
-          }
+      TileCursor<Row> cursor(row, tile);
+      const auto scale = row.ScaleOf(tile);
+      int64_t last = -1;
+      for (; point != points.end() && *point < tile_end; ++point) {
+        cursor.Seek(scale.Within(*point - below));
+        if (cursor.token() != last) {
+          last = cursor.token();
+          draws->token_ids.push_back(static_cast<int32_t>(last));
+          draws->counts.push_back(0);
+          masses->push_back(cursor.mass());
         }
-        cumulative += tile_masses[i];
-        const auto first = point;
-        while (point != points.end() && *point < cumulative) ++point;
-        if (point == first) continue;
-        draws->token_ids.push_back(static_cast<int32_t>(tile * SampledRow::kTile + i));
-        draws->counts.push_back(static_cast<uint16_t>(point - first));
-        masses->push_back(tile_masses[i]);
+        ++draws->counts.back();
       }
     }
     below = tile_end;
@@ -90,7 +125,7 @@ void DrawCounts(const SampledRow& row, const std::vector<int64_t>& points, Draws
 }
 
 // Turns the counts of the last row into importance weights.
-void WeighLastRow(const SampledRow& row, const SampleOptions& options,
+void WeighLastRow(const ProposalRow& row, const SampleOptions& options,
                   const std::vector<int64_t>& masses, Draws* draws, std::vector<double>* scratch) {
   const size_t size = masses.size();
   const int32_t* ids = draws->token_ids.data() + (draws->token_ids.size() - size);
@@ -117,23 +152,40 @@ void WeighLastRow(const SampledRow& row, const SampleOptions& options,
   draws->counts.clear();
 }
 
-Status SampleRange(const LogitRows& rows, const PositionKey* keys, const SampleOptions& options,
-                   Range* range) {
-  SampledRow row(rows.num_columns, options.temperature, options.proposal_temperature);
+// Draws the rows of a range. `weigh(masses)` is called after each of them.
+template <typename Row, typename Weigh>
+Status DrawRange(const LogitRows& rows, const PositionKey* keys, const SampleOptions& options,
+                 LogitRow* logits, Row* row, Range* range, Weigh weigh) {
   std::vector<int64_t> points;
-  std::vector<int64_t> masses;
-  std::vector<double> scratch;
+  std::vector<typename Row::Mass> masses;
   Draws& draws = range->draws;
   draws.offsets.reserve(static_cast<size_t>(range->end - range->begin + 1));
+  const int64_t row_bytes = rows.row_stride * BytesOf(rows.dtype);
   for (int64_t r = range->begin; r < range->end; ++r) {
-    SPARSELOGITS_RETURN_IF_ERROR(row.Load(rows.data + r * rows.row_stride, r));
-    FillPoints(options.sampler, options.rounds, row.total(),
-               PositionUniforms(options.seed, keys[r].sequence_id, keys[r].position), points);
-    DrawCounts(row, points, &draws, &masses);
-    if (row.has_proposal()) WeighLastRow(row, options, masses, &draws, &scratch);
+    logits->Point(static_cast<const uint8_t*>(rows.data) + r * row_bytes);
+    SPARSELOGITS_RETURN_IF_ERROR(row->Load(r));
+    FillPoints(options.sampler, options.rounds, row->total(),
+               PositionUniforms(options.seed, keys[r].sequence_id, keys[r].position),
+               options.offset, points);
+    DrawCounts(*row, points, &draws, &masses);
+    weigh(masses);
     draws.offsets.push_back(static_cast<int64_t>(masses.size()));
   }
   return Status::Ok();
+}
+
+Status SampleRange(const LogitRows& rows, const PositionKey* keys, const SampleOptions& options,
+                   Range* range) {
+  LogitRow logits(rows.dtype, rows.num_columns, options.temperature, options.proposal_temperature);
+  if (options.proposal_temperature == 1.0f) {
+    TileRow row(logits);
+    return DrawRange(rows, keys, options, &logits, &row, range, [](const auto&) {});
+  }
+  ProposalRow row(logits, options.proposal_temperature);
+  std::vector<double> scratch;
+  return DrawRange(rows, keys, options, &logits, &row, range, [&](const auto& masses) {
+    WeighLastRow(row, options, masses, &range->draws, &scratch);
+  });
 }
 
 // Joins the ranges in row order and turns entries per row into offsets.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sparselogits/logit_row.h"
 #include "sparselogits/sample_points.h"
 #include "sparselogits/status.h"
 
@@ -16,6 +17,7 @@ struct SampleOptions {
   float proposal_temperature = 1.0f;  // t: draws come from q proportional to p^t
   bool self_normalize = false;        // importance weights divided by their sum: biased
   uint64_t seed = 0;
+  uint64_t offset = 0;  // of kSystematic alone: added to each row's uniform, in units of 2^-62
   int num_threads = 1;  // changes nothing but the time
 };
 
@@ -26,10 +28,11 @@ struct PositionKey {
 };
 
 struct LogitRows {
-  const float* data;
+  const void* data;
+  LogitDtype dtype;
   int64_t num_rows;
   int64_t num_columns;
-  int64_t row_stride;  // in floats
+  int64_t row_stride;  // in logits
 };
 
 // Row r owns the entries offsets[r] to offsets[r + 1], token ids ascending.

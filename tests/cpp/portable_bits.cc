@@ -155,7 +155,8 @@ void AddDraws(std::vector<std::string>* lines) {
         options.proposal_temperature = proposal;
         options.seed = 0x0123456789ABCDEFu;
         Draws draws;
-        CHECK_OK(Sample({logits.data(), kRows, kColumns, kColumns}, keys.data(), options, &draws));
+        CHECK_OK(Sample({logits.data(), LogitDtype::kFloat32, kRows, kColumns, kColumns},
+                        keys.data(), options, &draws));
         BitHash hash;
         hash.Add(std::span<const int64_t>(draws.offsets));
         hash.Add(std::span<const int32_t>(draws.token_ids));

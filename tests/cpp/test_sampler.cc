@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -6,8 +7,10 @@
 
 #include "check.h"
 #include "sparselogits/exp_mass.h"
+#include "sparselogits/half.h"
 #include "sparselogits/row_kernels.h"
 #include "sparselogits/sampler.h"
+#include "sparselogits/tile_row.h"
 
 namespace sparselogits {
 namespace {
@@ -34,7 +37,7 @@ std::vector<PositionKey> Keys(int64_t n) {
 
 LogitRows Rows(const std::vector<float>& logits, int64_t num_rows) {
   const auto columns = static_cast<int64_t>(logits.size()) / num_rows;
-  return {logits.data(), num_rows, columns, columns};
+  return {logits.data(), LogitDtype::kFloat32, num_rows, columns, columns};
 }
 
 std::string Refusal(std::vector<float> logits, int64_t num_rows,
@@ -70,20 +73,29 @@ TEST(exp_mass_ends_at_zero) {
   }
 }
 
+TEST(scaled_exp_is_the_exponential_to_two_float32_roundings) {
+  CHECK_EQ(ScaledExp(0.0f), 0x1p30f);
+  double worst = 0;
+  for (float d = 0; d > -21; d -= 0.000731f) {
+    const double exact = std::exp(static_cast<double>(d)) * 0x1p30;
+    worst = std::max(worst, std::abs(static_cast<double>(ScaledExp(d)) / exact - 1));
+  }
+  CHECK(worst < 1.2e-7);
+  CHECK(ScaledExp(BoundDifference(-kInfinity)) < 0.5f);
+}
+
 TEST(all_instruction_sets_give_the_same_bits) {
+  const RowKernels& plain = AvailableKernels().front();
   for (const int64_t n : {1, 7, 31, 32, 33, 255, 256, 257, 4099}) {
     std::vector<float> logits = RandomLogits(n, 6, static_cast<unsigned>(n));
     if (n > 7) logits[3] = -kInfinity;
     const auto size = static_cast<size_t>(n);
-    const RowKernels& plain = AvailableKernels().front();
     float plain_max = 0;
     CHECK(plain.max(logits.data(), n, &plain_max));
     std::vector<int64_t> plain_masses(size);
     plain.masses(logits.data(), n, plain_max, 45, plain_masses.data());
     std::vector<float> plain_scaled(size);
     plain.scale(logits.data(), n, 0.7f, 1.3f, plain_scaled.data());
-    int64_t sum = 0;
-    for (const int64_t mass : plain_masses) sum += mass;
     for (const RowKernels& kernels : AvailableKernels()) {
       float max = 0;
       CHECK(kernels.max(logits.data(), n, &max));
@@ -91,10 +103,105 @@ TEST(all_instruction_sets_give_the_same_bits) {
       std::vector<int64_t> masses(size);
       kernels.masses(logits.data(), n, max, 45, masses.data());
       CHECK(masses == plain_masses);
-      CHECK_EQ(kernels.mass_sum(logits.data(), n, max, 45), sum);
       std::vector<float> scaled(size);
       kernels.scale(logits.data(), n, 0.7f, 1.3f, scaled.data());
       CHECK(scaled == plain_scaled);
+    }
+  }
+}
+
+TEST(all_instruction_sets_give_the_same_tiles) {
+  constexpr int64_t kTiles = 7;
+  std::vector<float> logits = RandomLogits(kTiles * kTile, 6, 1);
+  std::fill_n(logits.begin() + 2 * kTile, kTile, -kInfinity);
+  std::fill_n(logits.begin() + 3 * kTile, kTile, std::numeric_limits<float>::lowest());
+  std::fill_n(logits.begin() + 4 * kTile, kTile, 1e30f);
+  logits[5 * kTile + 200] = 1e30f;
+  logits[6 * kTile + 255] = -kInfinity;
+  const RowKernels& plain = AvailableKernels().front();
+  std::vector<float> plain_maxima(kTiles);
+  std::vector<int64_t> plain_sums(kTiles);
+  CHECK(plain.tile_statistics(logits.data(), kTiles, plain_maxima.data(), plain_sums.data()));
+  CHECK_EQ(plain_sums[2], 0);
+  CHECK_EQ(plain_sums[3], kTile << 30);
+  CHECK_EQ(plain_sums[5], int64_t{1} << 30);
+  for (const RowKernels& kernels : AvailableKernels()) {
+    std::vector<float> maxima(kTiles);
+    std::vector<int64_t> sums(kTiles);
+    CHECK(kernels.tile_statistics(logits.data(), kTiles, maxima.data(), sums.data()));
+    CHECK(maxima == plain_maxima);
+    CHECK(sums == plain_sums);
+    for (int64_t tile = 0; tile < kTiles; ++tile) {
+      int64_t sum = 0;
+      for (int64_t start = tile * kTile; start < (tile + 1) * kTile; start += kTilePiece) {
+        uint32_t masses[kTilePiece], plain_masses[kTilePiece];
+        const float max = maxima[static_cast<size_t>(tile)];
+        kernels.piece_masses(logits.data() + start, max, masses);
+        plain.piece_masses(logits.data() + start, max, plain_masses);
+        CHECK(std::equal(masses, masses + kTilePiece, plain_masses));
+        for (const uint32_t mass : masses) sum += mass;
+      }
+      CHECK_EQ(sum, sums[static_cast<size_t>(tile)]);
+    }
+  }
+}
+
+TEST(tile_statistics_refuse_nan_and_infinity_at_any_place) {
+  for (const RowKernels& kernels : AvailableKernels()) {
+    for (const float other : {1.0f, -kInfinity}) {
+      for (size_t place = 0; place < 3 * kTile; ++place) {
+        for (const float bad : {kNaN, -kNaN, kInfinity}) {
+          std::vector<float> logits(3 * kTile, other);
+          logits[place] = bad;
+          float maxima[3];
+          int64_t sums[3];
+          CHECK(!kernels.tile_statistics(logits.data(), 3, maxima, sums));
+        }
+      }
+    }
+  }
+}
+
+TEST(widening_is_exact_for_every_bit_pattern) {
+  std::vector<uint16_t> bits(1 << 16);
+  for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
+  for (const RowKernels& kernels : AvailableKernels()) {
+    std::vector<float> halves(bits.size()), brains(bits.size());
+    kernels.widen_float16(bits.data(), 1 << 16, halves.data());
+    kernels.widen_bfloat16(bits.data(), 1 << 16, brains.data());
+    for (uint32_t i = 0; i < bits.size(); ++i) {
+      CHECK_EQ(std::bit_cast<uint32_t>(halves[i]), std::bit_cast<uint32_t>(Float16ToFloat(i)));
+      CHECK_EQ(std::bit_cast<uint32_t>(brains[i]), i << 16);
+    }
+  }
+}
+
+// The only bias there is: 1e-7 of the mass may lie on other tokens than it should.
+TEST(total_variation_of_the_masses_is_below_1e_7) {
+  for (const int64_t n : {100, 49152, 131072}) {
+    for (const float scale : {0.3f, 1.0f, 3.0f, 6.0f}) {
+      const std::vector<float> logits = RandomLogits(n, scale, 7);
+      const LogitRow row_of_logits = [&] {
+        LogitRow row(LogitDtype::kFloat32, n, 1.0f, 1.0f);
+        row.Point(logits.data());
+        return row;
+      }();
+      TileRow row(row_of_logits);
+      CHECK_OK(row.Load(0));
+      const double max = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+      double normaliser = 0;
+      for (const float x : logits) normaliser += std::exp(static_cast<double>(x) - max);
+      double distance = 0, drawn = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        uint32_t masses[kTilePiece];
+        if (i % kTilePiece == 0) row.PieceMasses(i / kTile, i % kTile, masses);
+        const double q = row.Probability(i / kTile, masses[i % kTilePiece]);
+        const double p = std::exp(static_cast<double>(logits[static_cast<size_t>(i)]) - max);
+        distance += std::abs(p / normaliser - q) / 2;
+        drawn += q;
+      }
+      CHECK(std::abs(drawn - 1) < 1e-12);
+      CHECK(distance < 1e-7);
     }
   }
 }
@@ -128,7 +235,7 @@ TEST(points_are_sorted_and_one_in_each_stratum) {
   for (const int rounds : {1, 2, 7, 50, 65535}) {
     for (const SamplerKind kind :
          {SamplerKind::kMultinomial, SamplerKind::kSystematic, SamplerKind::kStratified}) {
-      FillPoints(kind, rounds, total, PositionUniforms(1, 2, 3), points);
+      FillPoints(kind, rounds, total, PositionUniforms(1, 2, 3), 0, points);
       CHECK_EQ(points.size(), static_cast<size_t>(rounds));
       CHECK(std::is_sorted(points.begin(), points.end()));
       CHECK(points.front() >= 0 && points.back() < total);
@@ -138,6 +245,71 @@ TEST(points_are_sorted_and_one_in_each_stratum) {
         const Wide scaled = Wide{points[static_cast<size_t>(j)]} * rounds;
         CHECK(scaled + rounds > Wide{j} * total && scaled < Wide{j + 1} * total);
       }
+    }
+  }
+}
+
+TEST(points_of_complementary_offsets_are_those_of_more_rounds) {
+  const int64_t total = (int64_t{1} << 61) - 987654321;
+  for (const uint64_t parts : {2u, 4u}) {
+    for (const int rounds : {1, 7, 24, 50}) {
+      for (uint64_t position = 0; position < 50; ++position) {
+        const PositionUniforms uniforms(1, 2, position);
+        std::vector<int64_t> joined, points;
+        for (uint64_t part = 0; part < parts; ++part) {
+          const uint64_t offset = part * (kUniformLimit / parts);
+          FillPoints(SamplerKind::kSystematic, rounds, total, uniforms, offset, points);
+          joined.insert(joined.end(), points.begin(), points.end());
+        }
+        std::sort(joined.begin(), joined.end());
+        // floor((j + parts * u mod 1) total / (parts * rounds)), in integers.
+        __extension__ using Wide = unsigned __int128;
+        const uint64_t uniform = PositionUniforms(1, 2, position).Draw(0) * parts % kUniformLimit;
+        const uint64_t all = parts * static_cast<uint64_t>(rounds);
+        for (uint64_t j = 0; j < all; ++j) {
+          const Wide within = Wide{uniform} * static_cast<uint64_t>(total) >> 62;
+          const Wide point = (Wide{j} * static_cast<uint64_t>(total) + within) / all;
+          CHECK_EQ(joined[j], static_cast<int64_t>(point));
+        }
+      }
+    }
+  }
+}
+
+TEST(half_precision_draws_are_those_of_the_widened_logits) {
+  constexpr int64_t kRows = 5, kColumns = 777;
+  std::vector<uint16_t> bits(kRows * kColumns);
+  std::vector<float> halves(bits.size()), brains(bits.size());
+  std::mt19937 generator(3);
+  for (size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = static_cast<uint16_t>(generator());
+    if ((bits[i] & 0x7C00) == 0x7C00) bits[i] = 0xFC00;  // no NaN, no infinity but -infinity
+    halves[i] = Float16ToFloat(bits[i]);
+  }
+  std::vector<uint16_t> brain_bits(bits);
+  for (size_t i = 0; i < bits.size(); ++i) {
+    brain_bits[i] = static_cast<uint16_t>(0x3F00 + generator() % 0x200);
+    brains[i] = std::bit_cast<float>(uint32_t{brain_bits[i]} << 16);
+  }
+  const std::vector<PositionKey> keys = Keys(kRows);
+  for (const float temperature : {1.0f, 0.7f}) {
+    for (const float proposal_temperature : {1.0f, 0.8f}) {
+      SampleOptions options;
+      options.temperature = temperature;
+      options.proposal_temperature = proposal_temperature;
+      const auto draw = [&](const void* logits, LogitDtype dtype) {
+        Draws draws;
+        CHECK_OK(Sample({logits, dtype, kRows, kColumns, kColumns}, keys.data(), options, &draws));
+        return draws;
+      };
+      const auto same = [](const Draws& a, const Draws& b) {
+        return a.offsets == b.offsets && a.token_ids == b.token_ids && a.counts == b.counts &&
+               a.weights == b.weights;
+      };
+      CHECK(
+          same(draw(bits.data(), LogitDtype::kFloat16), draw(halves.data(), LogitDtype::kFloat32)));
+      CHECK(same(draw(brain_bits.data(), LogitDtype::kBfloat16),
+                 draw(brains.data(), LogitDtype::kFloat32)));
     }
   }
 }
@@ -165,7 +337,7 @@ TEST(draws_do_not_depend_on_threads) {
 
 TEST(no_rows_give_no_draws) {
   Draws draws;
-  CHECK_OK(Sample({nullptr, 0, 100, 100}, nullptr, {}, &draws));
+  CHECK_OK(Sample({nullptr, LogitDtype::kFloat32, 0, 100, 100}, nullptr, {}, &draws));
   CHECK_EQ(draws.offsets.size(), 1u);
   CHECK_EQ(draws.offsets[0], 0);
   CHECK(draws.token_ids.empty());
@@ -206,6 +378,12 @@ TEST(refusals_of_options) {
   options = {};
   options.temperature = 0;
   CHECK(Refusal({0.0f}, 1, options).find("finite and above 0") != std::string::npos);
+  options = {};
+  options.offset = 1;
+  CHECK(Refusal({0.0f}, 1, options).find("systematic") != std::string::npos);
+  options.sampler = SamplerKind::kSystematic;
+  options.offset = kUniformLimit;
+  CHECK(Refusal({0.0f}, 1, options).find("below 2^62") != std::string::npos);
   options = {};
   options.num_threads = 0;
   CHECK(Refusal({0.0f}, 1, options).find("num_threads") != std::string::npos);

@@ -119,23 +119,31 @@ simd_adapter::Slice Hash(const uint8_t* data, size_t size) {
 }
 
 // Every kernel of this build and processor gives the bits of the plain one.
-void CompareKernels(const LogitRows& rows, float temperature, Result* result) {
-  const int64_t n = rows.num_columns;
-  const auto size = static_cast<size_t>(n);
+void CompareKernels(const std::vector<float>& logits, float temperature, Result* result) {
+  const auto n = static_cast<int64_t>(logits.size());
+  const int64_t num_tiles = n / kTile;
   for (const RowKernels& kernels : AvailableKernels()) {
     Result one;
     float max = 0;
-    const bool usable = kernels.max(rows.data, n, &max);
+    const bool usable = kernels.max(logits.data(), n, &max);
     one.Put(usable);
     if (usable && std::isfinite(max)) {
       one.Put(max);
-      std::vector<float> scaled(size);
-      kernels.scale(rows.data, n, temperature, 0.75f, scaled.data());
+      std::vector<float> scaled(logits.size());
+      kernels.scale(logits.data(), n, temperature, 0.75f, scaled.data());
       one.PutAll(scaled);
-      std::vector<int64_t> masses(size);
-      kernels.masses(rows.data, n, max, MassBits(n), masses.data());
+      std::vector<int64_t> masses(logits.size());
+      kernels.masses(logits.data(), n, max, MassBits(n), masses.data());
       one.PutAll(masses);
-      one.Put(kernels.mass_sum(rows.data, n, max, MassBits(n)));
+    }
+    std::vector<float> maxima(static_cast<size_t>(num_tiles));
+    std::vector<int64_t> sums(static_cast<size_t>(num_tiles));
+    const bool tiles_usable =
+        kernels.tile_statistics(logits.data(), num_tiles, maxima.data(), sums.data());
+    one.Put(tiles_usable);
+    if (tiles_usable) {
+      one.PutAll(maxima);
+      one.PutAll(sums);
     }
     static Result plain;
     if (&kernels == &AvailableKernels().front()) {
@@ -168,9 +176,9 @@ simd_adapter::Slice SampleRows(const uint8_t* data, size_t size) {
     logits.push_back(std::bit_cast<float>(static_cast<uint32_t>(input.Number(2)) << 16));
   const auto columns = static_cast<int64_t>(logits.size()) / num_rows;
   if (columns == 0) return result.slice();
-  const LogitRows rows = {logits.data(), num_rows, columns, columns};
+  const LogitRows rows = {logits.data(), LogitDtype::kFloat32, num_rows, columns, columns};
   if (options.temperature > 0 && std::isfinite(options.temperature))
-    CompareKernels(rows, options.temperature, &result);
+    CompareKernels(logits, options.temperature, &result);
   Draws draws;
   const Status status = Sample(rows, keys, options, &draws);
   result.PutStatus(status);

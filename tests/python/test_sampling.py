@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference_sampler as reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_torch import philox4x32, sample_with_torch
+from sparselogits._sampling_points import philox4x32
+from sparselogits._sampling_torch import sample_with_torch
 from sparselogits.sampling import SAMPLERS, Draws, SampleOptions, check_keys, check_options
 
 
@@ -30,6 +32,7 @@ def make_options(**changes: Any) -> SampleOptions:
         "temperature": 1.0,
         "proposal_temperature": 1.0,
         "seed": 0,
+        "offset": 0.0,
         "self_normalize": False,
         "num_threads": None,
     }
@@ -40,6 +43,16 @@ def torch_path(logits: Any, keys: Any = None, **changes: Any) -> Draws[torch.Ten
     """The pure torch path, which CPU tensors do not take by themselves."""
     tensor = torch.as_tensor(logits)
     return sample_with_torch(tensor, check_keys(keys, len(tensor)), make_options(**changes))
+
+
+def dense_counts(draws: Draws[Any], shape: tuple[int, ...]) -> Any:
+    counts = np.zeros(shape)
+    counts[np.repeat(np.arange(shape[0]), np.diff(draws.offsets)), draws.token_ids] = draws.counts
+    return counts
+
+
+def softmax(logits: Any) -> Any:
+    return torch.softmax(torch.from_numpy(logits).double(), -1).numpy()
 
 
 def assert_same(a: Draws[Any], b: Draws[Any], weight_ulps: int = 0) -> None:
@@ -256,6 +269,114 @@ class TestSameDrawsEverywhere:
         assert [int(w) for w in words] == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
 
 
+class TestReference:
+    """The C++ path against tests/python/reference_sampler.py, written from decision 9 alone."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        seed=st.integers(0, 2**64 - 1),
+        key=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**48 - 1)),
+        rounds=st.integers(1, 300),
+        vocabulary=st.integers(1, 1500),
+        scale=st.sampled_from([0.0, 0.1, 3.0, 30.0, 1e30]),
+        sampler=st.sampled_from(SAMPLERS),
+        temperature=st.sampled_from([1.0, 0.7, 3.0]),
+        masked=st.booleans(),
+    )
+    def test_draws_are_the_reference_s(
+        self,
+        seed: int,
+        key: tuple[int, int],
+        rounds: int,
+        vocabulary: int,
+        scale: float,
+        sampler: str,
+        temperature: float,
+        masked: bool,
+    ) -> None:
+        logits = make_logits(1, vocabulary, seed % 1000, scale)
+        if masked:  # tiles of nothing but -inf or the lowest float among them
+            logits[0, 1::3] = -np.inf
+            logits[0, 256:600] = -np.inf
+            logits[0, 600:900] = np.finfo(np.float32).min
+        changes = {"rounds": rounds, "sampler": sampler, "temperature": temperature, "seed": seed}
+        draws = sl.sample(logits, position_keys=np.array([key], np.uint64), **changes)
+        expected = reference.draw_row(logits[0], key=key, **changes)
+        assert draws.counts is not None
+        assert dict(zip(draws.token_ids.tolist(), draws.counts.tolist(), strict=True)) == expected
+
+    @pytest.mark.parametrize("offset", [0.0, 0.5, 0.1, 1 - 2**-53])
+    def test_offset(self, offset: float) -> None:
+        logits = make_logits(6, 900)
+        draws = sl.sample(logits, rounds=24, sampler="systematic", offset=offset)
+        expected = reference.draw_rows(logits, rounds=24, sampler="systematic", offset=offset)
+        for ours, theirs in zip(draws, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+class TestOffset:
+    """Systematic draws that add up: docs/sampling.md, "Adding caches"."""
+
+    @pytest.mark.parametrize("parts", [2, 3, 5])
+    def test_complementary_offsets_have_the_counts_of_more_rounds(self, parts: int) -> None:
+        rounds = 24
+        logits = make_logits(200, 700)
+        total = np.zeros(logits.shape)
+        for part in range(parts):
+            draws = sl.sample(logits, rounds=rounds, sampler="systematic", offset=part / parts)
+            total += dense_counts(draws, logits.shape)
+        expected = parts * rounds * softmax(logits)
+        tolerance = 1e-6 * expected + 1e-9
+        assert (total >= np.floor(expected - tolerance)).all()
+        assert (total <= np.ceil(expected + tolerance)).all()
+
+    def test_two_equal_offsets_do_not(self) -> None:
+        logits = make_logits(200, 700)
+        draws = sl.sample(logits, rounds=24, sampler="systematic")
+        twice = 2 * dense_counts(draws, logits.shape)
+        expected = 48 * softmax(logits)
+        assert (np.abs(twice - expected) > 1.001).any()
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"offset": 1.0}, r"offset must be a number in \[0, 1\), got 1.0"),
+            ({"offset": -0.5}, r"offset must be a number in \[0, 1\), got -0.5"),
+            ({"offset": float("nan")}, "offset must be a number"),
+            ({"offset": True}, "offset must be a number"),
+            ({"offset": 0.5, "sampler": "stratified"}, "offset is 0.5: it is for the systematic"),
+        ],
+    )
+    def test_refusals(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(sl.InvalidArgumentError, match=message):
+            sl.sample(make_logits(1, 10), **({"sampler": "systematic"} | changes))
+
+
+class TestHalfPrecision:
+    """float16 and bfloat16 logits are drawn from as the float32 numbers that they are."""
+
+    @pytest.mark.parametrize("proposal_temperature", [1.0, 0.8])
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_draws_are_those_of_the_widened_logits(
+        self, dtype: torch.dtype, proposal_temperature: float
+    ) -> None:
+        logits = torch.from_numpy(make_logits(5, 700)).to(dtype)
+        logits[1, ::3] = -torch.inf
+        changes = {"temperature": 0.9, "proposal_temperature": proposal_temperature}
+        expected = sl.sample(logits.float(), **changes)
+        assert_same(expected, sl.sample(logits, **changes))
+        assert_same(expected, torch_path(logits, **changes), weight_ulps=2)
+        assert_same(expected, sl.sample(logits.T.contiguous().T, **changes))
+        if dtype == torch.float16:
+            assert_same(expected, sl.sample(logits.numpy(), **changes))
+
+    def test_refusal_names_the_place(self) -> None:
+        logits = torch.zeros(2, 300, dtype=torch.bfloat16)
+        logits[1, 299] = torch.inf
+        with pytest.raises(sl.InvalidArgumentError, match=r"logits\[1, 299\] is inf"):
+            sl.sample(logits)
+
+
 class TestGoldenDraws:
     """Draws of one fixed row and key. They must never change: caches depend on them."""
 
@@ -292,22 +413,12 @@ class TestGoldenDraws:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        "logits",
-        [
-            np.zeros((2, 3), np.float16),
-            torch.zeros((2, 3), dtype=torch.float16),
-            torch.zeros((2, 3), dtype=torch.bfloat16),
-        ],
-        ids=["numpy-float16", "torch-float16", "torch-bfloat16"],
-    )
-    def test_half_precision(self, logits: Any) -> None:
-        with pytest.raises(sl.InvalidArgumentError, match="float16, whose rounding moves"):
-            sl.sample(logits)
-
-    @pytest.mark.parametrize(
         ("logits", "message"),
         [
-            (np.zeros((2, 3), np.int64), "logits are int64: they must be float32 or float64"),
+            (
+                np.zeros((2, 3), np.int64),
+                "logits are int64: they must be float32, float64, float16 or bfloat16",
+            ),
             (np.zeros(3, np.float32), r"logits have shape \(3,\)"),
             (np.zeros((1, 2, 3), np.float32), r"logits have shape \(1, 2, 3\)"),
             (np.zeros((2, 0), np.float32), "logits have 0 columns"),

@@ -10,8 +10,10 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.capture.progress import CaptureProgress
 from sparselogits.capture.run import capture, capture_many
+from sparselogits.capture.window_set import WindowSet
 from sparselogits.capture.windows import Window, WindowStream
 
 if TYPE_CHECKING:
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheSink",
     "CaptureProgress",
+    "GivenWindows",
     "RowSink",
     "TeacherRows",
     "Window",
+    "WindowSet",
     "WindowStream",
     "capture",
     "capture_many",

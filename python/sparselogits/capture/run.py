@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparselogits.capture.model_facts import context_length, resolve_vocab_size
 from sparselogits.capture.progress import ProgressCallback, ProgressMeter
 from sparselogits.capture.provenance import capture_metadata
+from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import Window, WindowSource, WindowStream
 from sparselogits.codec_model import CodecModel
 from sparselogits.config import DEFAULT_CODEC, CacheConfig
@@ -120,7 +121,8 @@ def capture(
         weight_dtype=weight_dtype,
         codec=codec,
     )
-    facts = capture_metadata(model, seed, targets_mask is not None, metadata)
+    made = {**window_facts(windows), **(metadata or {})}
+    facts = capture_metadata(model, seed, targets_mask is not None, made)
     from sparselogits.capture.sinks import CacheSink
 
     with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparselogits.cli.failures import require
 from sparselogits.cli.metadata_option import add_metadata, parse_metadata
+from sparselogits.cli.token_options import add_token_arguments, windows_from_arguments
 from sparselogits.cli.worker_options import add_worker_arguments, capture_in_units, in_units
 from sparselogits.config import DEFAULT_CODEC
 from sparselogits.errors import CacheIOError, InvalidArgumentError
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's arguments: those of `sparselogits.capture`, with its defaults."""
     parser.add_argument("model", metavar="MODEL", help="a model directory or hub name")
-    parser.add_argument("windows", metavar="WINDOWS.npy", help="token ids, (windows, length)")
+    parser.add_argument(
+        "windows", metavar="WINDOWS", help="a .npy of (windows, length) ids, or a corpus"
+    )
     parser.add_argument("out", metavar="OUT", help="the cache directory to write")
+    add_token_arguments(parser.add_argument_group("windows of a corpus (docs/tokens.md)"))
     draws = parser.add_argument_group("draws")
     draws.add_argument("--rounds", type=int, default=50, help="draws a position (default: 50)")
     draws.add_argument(
@@ -94,14 +98,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "codec_model": args.codec_model,
         "flush_seconds": args.flush_seconds,
     }
+    windows = windows_from_arguments(args, options["tokenizer"])
     if by_many:
-        made = capture_in_units(args, args.windows, _load_model, options)
+        made = capture_in_units(args, windows, _load_model, options)
         return {} if made is None else _report(made)
     from sparselogits.capture.run import capture
 
-    return _report(
-        capture(_load_model(args), args.windows, args.out, resume=args.resume, **options)
-    )
+    return _report(capture(_load_model(args), windows, args.out, resume=args.resume, **options))
 
 
 def _report(cache: Cache) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""What the client asks an engine before it captures: is it fit, and which teacher does it run?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata as packages
+from typing import Any
+
+from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
+from sparselogits.integrations.vllm.relied_on import VLLM_VERSION
+
+# Whose facts may replace which, as in `sparselogits.capture`.
+_USER_KEYS = ("teacher", "bos_rule", "window_packing")
+_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids")
+
+
+def check_engine(llm: Any) -> None:
+    """Refuses an engine whose settings would bias or falsify draws, or were not thought through.
+
+    Raises:
+        InvalidArgumentError: Names the setting.
+    """
+    config = llm.llm_engine.vllm_config
+    model = config.model_config
+    head_dtype = _name(model.head_dtype)
+    if head_dtype != "float32":
+        raise InvalidArgumentError(
+            f"the engine's head_dtype is {head_dtype}, whose rounding biases the draws: start it "
+            "with LLM(..., hf_overrides={'head_dtype': 'float32'})"
+        )
+    if not config.use_v2_model_runner:
+        raise InvalidArgumentError(
+            "the engine runs vLLM's V1 model runner, the plugin needs V2: see the engine's log for "
+            "the setting that V2 does not support, and leave VLLM_USE_V2_MODEL_RUNNER unset or 1"
+        )
+    unfit = {
+        "kv_sharing_fast_prefill": config.cache_config.kv_sharing_fast_prefill,
+        "speculative_config": config.speculative_config is not None,
+        "lora_config": config.lora_config is not None,
+        "is_encoder_decoder": model.is_encoder_decoder,
+        "is_diffusion": model.is_diffusion,
+    }
+    for name, is_set in unfit.items():
+        if is_set:
+            raise InvalidArgumentError(f"the engine has {name} set: the plugin does not support it")
+
+
+def engine_vocab_size(llm: Any, tokenizer: Any, vocab_size: int | None) -> int:
+    """`vocab_size`, else `len(tokenizer)`, else the engine's; logits beyond it are cut.
+
+    Raises:
+        VocabularyMismatchError: The engine's head has fewer rows.
+    """
+    rows = int(llm.llm_engine.vllm_config.model_config.get_vocab_size())
+    if vocab_size is None:
+        vocab_size = rows if tokenizer is None else len(tokenizer)
+    if vocab_size > rows:
+        raise VocabularyMismatchError(
+            f"the vocabulary has {vocab_size} tokens, but the engine's head has only {rows} rows"
+        )
+    return vocab_size
+
+
+def longest_window(llm: Any) -> int:
+    """Tokens of the longest prompt: vLLM generates one token more, which needs its place."""
+    return int(llm.llm_engine.vllm_config.model_config.max_model_len) - 1
+
+
+def engine_metadata(
+    llm: Any,
+    seed: int,
+    masked: bool,
+    user: Mapping[str, str] | None,
+    *,
+    offset: float = 0.0,
+    source: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The metadata of a capture: the keys of `sl.capture`, and those of an engine.
+
+    Args:
+        llm: The engine.
+        seed: Of the draws.
+        masked: Whether a targets_mask was given.
+        user: The user's own keys.
+        offset: Of systematic draws; recorded where it is not 0.
+        source: What the source of windows says of itself, its `description`.
+
+    Raises:
+        InvalidArgumentError: Given metadata is not str to str, or contradicts a fact.
+    """
+    config = llm.llm_engine.vllm_config
+    model = config.model_config
+    facts = {
+        "teacher": str(model.model),
+        "teacher_class": str(model.architecture),
+        "teacher_dtype": _name(model.dtype),
+        "teacher_weights_fingerprint": "not taken: the weights are in the engine's processes",
+        "teacher_revision": str(model.revision),
+        "teacher_quantization": str(model.quantization),
+        "kv_cache_dtype": str(config.cache_config.cache_dtype),
+        "head_dtype": _name(model.head_dtype),
+        "seed": str(seed),
+        "targets_mask": "given" if masked else "none",
+        "bos_rule": "windows as given: capture adds no token",
+        "window_packing": "one window a sequence",
+        "document_mask": "none",
+        "position_ids": "from 0 in each window",
+        "engine": f"vLLM {VLLM_VERSION}, sparselogits plugin",
+        "sparselogits_version": _version("sparselogits"),
+        "torch_version": _version("torch"),
+        "transformers_version": _version("transformers"),
+    }
+    if offset != 0:
+        facts["systematic_offset"] = repr(float(offset))
+    for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
+        for key, value in (given or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
+            if key in facts and key not in replaces and value != facts[key]:
+                raise InvalidArgumentError(
+                    f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
+                )
+            facts[key] = value
+    return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return packages.version(package)
+    except packages.PackageNotFoundError:
+        return "unknown"
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

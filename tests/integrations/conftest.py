@@ -1,0 +1,13 @@
+"""Makes the helper modules of this folder importable: importlib mode leaves sys.path alone."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(2)
+
+from vllm_tree import toy_vllm, vllm_tree  # noqa: E402
+
+__all__ = ["toy_vllm", "vllm_tree"]
