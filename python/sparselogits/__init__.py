@@ -41,7 +41,7 @@ from sparselogits.writer import CacheWriter
 
 if TYPE_CHECKING:
     from sparselogits import tokens
-    from sparselogits.capture import capture
+    from sparselogits.capture import capture, check_capture
 
     __version__: str
 
@@ -73,6 +73,7 @@ __all__ = [
     "capture",
     "capture_distributed",
     "check_alignment",
+    "check_capture",
     "check_tokenizer",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
@@ -94,6 +95,10 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return import_module(f"sparselogits.{name}")
+    if name == "check_capture":
+        from sparselogits.capture.check import check_capture
+
+        return check_capture
     if name == "__version__":
         from importlib.metadata import version
 

@@ -10,9 +10,12 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.check import check_capture
+from sparselogits.capture.check_report import CaptureCheck
 from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.capture.progress import CaptureProgress
-from sparselogits.capture.run import capture, capture_many
+from sparselogits.capture.run import capture
+from sparselogits.capture.teacher_pass import capture_many
 from sparselogits.capture.window_set import WindowSet
 from sparselogits.capture.windows import Window, WindowStream
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheSink",
+    "CaptureCheck",
     "CaptureProgress",
     "GivenWindows",
     "RowSink",
@@ -31,6 +35,7 @@ __all__ = [
     "WindowStream",
     "capture",
     "capture_many",
+    "check_capture",
 ]
 
 _NEEDS_TORCH = {"CacheSink": "sinks", "RowSink": "sinks", "TeacherRows": "teacher_rows"}
