@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_an_unfinished_cache_without_units_is_left_alone(tmp_path: Path) -> None
     with pytest.raises(sl.InvalidArgumentError, match="captured without units"):
         capture(tmp_path / "cache")
     assert not (tmp_path / "cache" / ".units").exists()
+
+
+def test_an_incomplete_cache_without_units_is_no_result(tmp_path: Path) -> None:
+    """As a writer leaves it that died between its last shard and the end."""
+    capture(tmp_path / "cache", codec="packed")
+    manifest = sl.open(tmp_path / "cache").manifest
+    replace(manifest, complete=False).write(tmp_path / "cache")
+    with pytest.raises(sl.MismatchError, match="incomplete"):
+        capture(tmp_path / "cache", codec="packed")
 
 
 def test_a_wrong_token_in_a_file_is_found_in_its_turn(tmp_path: Path) -> None:
