@@ -95,6 +95,8 @@ def check_result(manifest: Manifest, plan: UnitPlan, target: Path) -> None:
     found = sum(row.sequences for row in manifest.shards)
     if found != plan.num_windows:
         raise MismatchError(f"{target} has {found} sequences, not {plan.num_windows}")
+    if not manifest.complete:
+        raise MismatchError(f"{target} is incomplete: a writer without units left it unfinished")
 
 
 def remove_units(target: Path) -> None:
