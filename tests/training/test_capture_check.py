@@ -12,11 +12,11 @@ import pytest
 pytest.importorskip("transformers")
 
 from capture_models import VOCABULARY, PlainModel, gpt2, llama
-from test_capture import Tokenizer
+from captured import Tokenizer, contents
 from torch import nn
 
 import sparselogits as sl
-from sparselogits.capture import CaptureCheck
+from sparselogits.capture import CaptureCheck, GivenWindows
 
 WINDOWS = np.random.default_rng(0).integers(0, VOCABULARY, (20, 16))
 SAMPLERS = ("multinomial", "systematic", "stratified")
@@ -218,7 +218,15 @@ def test_masked_positions_are_left_out_and_others_must_not_be_empty(
     assert report.draws is not None
     assert report.draws.positions == mask.sum()
     wrong = rewritten(cache, tmp_path / "d", {"targets_mask": "none"})
-    assert names(check(model, wrong)) == ["empty_positions"]
+    assert names(check(model, wrong, windows=WINDOWS)) == ["empty_positions"]
+    unsure = check(model, wrong)
+    assert unsure.ok
+    assert "positions have no draws, and no mask is recorded" in unsure.notes[0]
+    masked = GivenWindows(WINDOWS, targets_mask=mask)
+    again = sl.capture(model, masked, tmp_path / "e", progress=False)
+    assert again.metadata == cache.metadata
+    assert contents(again) == contents(cache)
+    assert check(model, again, windows=masked).ok
 
 
 def test_the_tokenizer_is_compared(model: nn.Module, tmp_path: Path) -> None:

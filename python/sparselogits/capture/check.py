@@ -70,6 +70,7 @@ def check_capture(
     sink = CheckSink(
         cache, chosen, draw_seed, float(facts.get("systematic_offset", "0")), replicate_seed=seed
     )
+    given = windows is not None
     if windows is None:
         windows, sequence_ids = _stored_windows(cache, chosen)
     capture_many(
@@ -82,7 +83,7 @@ def check_capture(
         sequence_ids=sequence_ids,
         progress=progress,
     )
-    return report_check(model, tokenizer, cache, chosen, sink)
+    return report_check(model, tokenizer, cache, chosen, sink, given)
 
 
 def _choose(cache: Cache, fraction: float, seed: int) -> npt.NDArray[np.int64]:

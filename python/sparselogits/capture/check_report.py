@@ -79,16 +79,17 @@ def report_check(
     cache: Cache,
     chosen: npt.NDArray[np.int64],
     sink: CheckSink,
+    windows_given: bool,
 ) -> CaptureCheck:
     """The verdict on what a `CheckSink` has seen of the chosen sequences."""
     notes: list[str] = []
     problems = [*_windows(cache, chosen, sink), *_identities(model, tokenizer, cache, notes)]
     if sink.empty and cache.metadata.get("targets_mask") == "none":
-        problems.append(
-            Problem(
-                "empty_positions", f"{sink.empty} positions have no draws, and no mask is recorded"
-            )
-        )
+        message = f"{sink.empty} positions have no draws, and no mask is recorded"
+        if windows_given:
+            problems.append(Problem("empty_positions", message))
+        else:
+            notes.append(message)
     tests = sink.statistics.result()
     if tests is not None:
         problems += _draws(tests, cache, sink.shifted)

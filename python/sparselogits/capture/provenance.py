@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # What only the user, or the source of the windows, can know better than capture; every other key
 # is a fact of the run.
 _USER_KEYS = ("teacher", "bos_rule", "window_packing")
-_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids")
+_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids", "targets_mask")
 
 #: metadata["document_mask"] of windows that are one document each.
 NO_DOCUMENT_MASK = "none"

@@ -73,8 +73,12 @@ def teacher_rows(
     for start in range(0, len(flat_rows), chunk_rows):
         chunk = slice(start, start + chunk_rows)
         rows = flat_rows[chunk]
-        logits = model.logits(hidden[rows.to(hidden.device)], flat_ids[rows])
-        yield TeacherRows(sequence_ids[chunk], position[chunk].astype(np.int64), logits)
+        # No name for the logits: this frame would keep them while the next ones are computed.
+        yield TeacherRows(
+            sequence_ids[chunk],
+            position[chunk].astype(np.int64),
+            model.logits(hidden[rows.to(hidden.device)], flat_ids[rows]),
+        )
 
 
 def check_rows(rows: TeacherRows) -> None:
