@@ -208,6 +208,19 @@ def test_windows_of_documents_must_be_given(model: nn.Module, tmp_path: Path) ->
         check(model, packed)
 
 
+def test_windows_that_keep_documents_apart_otherwise_are_caught(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    documents = [np.arange(1, 30), np.arange(5, 60), np.arange(2, 40)]
+
+    def packed(packing: str) -> sl.tokens.WindowSet:
+        return sl.tokens.pack(sl.tokens.open_tokens(documents), 24, packing)
+
+    apart = sl.capture(model, packed("concat-documents"), tmp_path / "c", progress=False)
+    assert check(model, apart, windows=packed("concat-documents")).ok
+    assert "windows" in names(check(model, apart, windows=packed("concat")))
+
+
 def test_masked_positions_are_left_out_and_others_must_not_be_empty(
     model: nn.Module, tmp_path: Path
 ) -> None:

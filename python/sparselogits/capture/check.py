@@ -13,6 +13,7 @@ from sparselogits.capture.check_report import CaptureCheck, report_check
 from sparselogits.capture.progress import ProgressCallback
 from sparselogits.capture.provenance import NO_DOCUMENT_MASK
 from sparselogits.capture.teacher_pass import capture_many
+from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import WindowSource
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.reader import Cache
@@ -70,7 +71,7 @@ def check_capture(
     sink = CheckSink(
         cache, chosen, draw_seed, float(facts.get("systematic_offset", "0")), replicate_seed=seed
     )
-    given = windows is not None
+    given = None if windows is None else window_facts(windows)
     if windows is None:
         windows, sequence_ids = _stored_windows(cache, chosen)
     capture_many(
