@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from toy_model import VOCABULARY, ToyModel
+from vllm_tree import set_version
 
 import sparselogits as sl
 from sparselogits.errors import (
@@ -301,6 +302,18 @@ def test_an_answer_for_another_window_is_refused(
     monkeypatch.setattr(toy_vllm.LLM, "generate", shuffled)
     with pytest.raises(InvalidArgumentError, match=r"sequence 7 .* answered with sequence"):
         capture(toy_vllm, tmp_path / "cache")
+    alike = [np.array([1, 2, 3]), np.array([4, 5, 6])]
+    with pytest.raises(InvalidArgumentError, match=r"sequence 0 .* answered with sequence 1"):
+        capture(toy_vllm, tmp_path / "alike", alike, sequence_ids=None)
+
+
+def test_an_installation_that_changed_under_a_running_engine_is_refused(
+    toy_vllm: ModuleType, vllm_tree: Path, tmp_path: Path
+) -> None:
+    set_version(vllm_tree, "0.34.0")
+    with pytest.raises(MismatchError, match="'version' does not hold"):
+        capture(toy_vllm, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_windows_of_several_documents_are_refused(toy_vllm: ModuleType) -> None:
