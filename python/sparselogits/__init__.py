@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparselogits.alignment import check_alignment
 from sparselogits.codec_model import CodecModel
 from sparselogits.config import CacheConfig
+from sparselogits.distributed.worker import capture_distributed
 from sparselogits.errors import (
     CacheIOError,
     CorruptionError,
@@ -31,6 +32,7 @@ from sparselogits.model_training import train_model
 from sparselogits.reader import Cache, open
 from sparselogits.recover import RecoverReport, recover
 from sparselogits.repack import RepackReport, repack
+from sparselogits.rounds import RoundsCurve, RoundsSuggestion, suggest_rounds
 from sparselogits.sampling import Draws, sample
 from sparselogits.sparse import SparseLogits
 from sparselogits.tokenizer_check import check_tokenizer
@@ -38,7 +40,8 @@ from sparselogits.verify import VerifyReport, verify
 from sparselogits.writer import CacheWriter
 
 if TYPE_CHECKING:
-    from sparselogits.capture import capture
+    from sparselogits import tokens
+    from sparselogits.capture import capture, check_capture
 
     __version__: str
 
@@ -58,6 +61,8 @@ __all__ = [
     "MismatchError",
     "RecoverReport",
     "RepackReport",
+    "RoundsCurve",
+    "RoundsSuggestion",
     "SequenceNotFoundError",
     "SparseLogits",
     "SparseLogitsError",
@@ -66,7 +71,9 @@ __all__ = [
     "VerifyReport",
     "VocabularyMismatchError",
     "capture",
+    "capture_distributed",
     "check_alignment",
+    "check_capture",
     "check_tokenizer",
     "fingerprint_tokenizer",
     "fingerprint_tokens",
@@ -75,6 +82,8 @@ __all__ = [
     "recover",
     "repack",
     "sample",
+    "suggest_rounds",
+    "tokens",
     "train_model",
     "verify",
 ]
@@ -82,10 +91,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports what is slow or needs torch only when it is asked for."""
-    if name == "capture":  # the subpackage, which can be called like its main function
+    if name in ("capture", "tokens"):  # subpackages; the first can be called like a function
         from importlib import import_module
 
-        return import_module("sparselogits.capture")
+        return import_module(f"sparselogits.{name}")
+    if name == "check_capture":
+        from sparselogits.capture.check import check_capture
+
+        return check_capture
     if name == "__version__":
         from importlib.metadata import version
 

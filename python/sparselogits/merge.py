@@ -1,16 +1,16 @@
-"""`merge`: joins the caches of parallel writers without rewriting their shards."""
+"""`merge`: joins the caches of parallel writers, or adds up draws of the same positions."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparselogits.agreement import check_same_config
 from sparselogits.cache_models import sound_models
-from sparselogits.checks import boolean
+from sparselogits.checks import boolean, choice
 from sparselogits.directory import local_directory, shard_name
 from sparselogits.durable import make_directory
 from sparselogits.errors import CacheIOError, InvalidArgumentError
@@ -19,11 +19,15 @@ from sparselogits.manifest import Manifest, ShardRow, check_metadata, read_manif
 from sparselogits.merge_metadata import merged_metadata
 from sparselogits.merge_models import SourceModel, merged_models
 from sparselogits.merge_order import SourceShard, ordered_shards
+from sparselogits.merge_rounds import plan_sum, write_sum
 from sparselogits.shard_set import open_shards
 from sparselogits.source_cache import source_manifest
 from sparselogits.staging import Staging, check_target
 
 Progress = Callable[[int, int], None]
+Source = tuple[Path, Manifest]
+# Makes the cache in an empty directory; returns the number of shards that were linked.
+Make = Callable[[Path, Progress | None], int]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class MergeReport:
         shards, sequences, positions, entries: What it holds.
         bytes: Of all its files, the manifest and the models included.
         linked: Shards that share their file with the source.
-        copied: Shards that could not be linked.
+        copied: Shards that could not be linked, or that hold sums of rounds.
         complete: False where a source was incomplete (`allow_incomplete`).
         models: What the shards of a compact cache are coded with.
     """
@@ -60,6 +64,7 @@ def merge(
     *,
     metadata: Mapping[str, str] | None = None,
     allow_incomplete: bool = False,
+    rounds: str | None = None,
     progress: Progress | None = None,
 ) -> MergeReport:
     """Joins finished caches of the same teacher, configuration and tokenizer into a new one.
@@ -73,19 +78,30 @@ def merge(
     The cache is made in `.NAME.merging` beside `path` and appears by one rename. A merge that was
     killed leaves that directory, and nothing at `path`: the next call starts anew.
 
+    With `rounds="add"` the sources hold draws of the same sequences, and the counts of each
+    position add up to one sample of all their rounds. That is exact, and refused elsewhere, for
+    multinomial draws of different seeds, and for systematic draws of one seed whose M offsets are
+    o + m/M (two: o and o + 1/2), which give the systematic sample of M times the rounds
+    (`sparselogits.round_sources`). Seeds and offsets are read from the metadata, as `capture`
+    writes them; those of the new cache say what was added. Shards are read and written anew, in
+    the order, with the tokens and in the codec of the first source.
+
     Args:
         sources: The caches' directories, one or more.
         path: The new cache: missing, or an empty directory.
         metadata: Facts to add, and the values of those on which the sources differ. Those that
             name the teacher (`teacher`, `teacher_*` of a capture) must be the same everywhere.
         allow_incomplete: Take recovered caches too. The new one is then incomplete as well.
-        progress: Called with the bytes done and the bytes to do.
+        rounds: None: the sources hold different sequences. "add": the same ones; see above.
+        progress: Called with the bytes done and the bytes to do; positions for `rounds="add"`.
 
     Raises:
         InvalidArgumentError: No source; one is given twice, unfinished or incomplete; `path`
-            holds something or is inside a source.
+            holds something or is inside a source; draws that are to be added are no sample
+            together.
         MismatchError: Sources have different configurations or metadata, the same sequence_id or
-            the same shard; names the field, both values and both places.
+            the same shard, or, for `rounds="add"`, different sequences or empty positions; names
+            the field, both values and both places.
         FormatError: A source is damaged.
         CacheIOError: There is no cache, another merge into `path` is at work, the shards are too
             many for one manifest (repack the sources into larger ones), or the system refused.
@@ -96,12 +112,42 @@ def merge(
     target = local_directory(path)
     given = check_metadata(metadata)
     allow_incomplete = boolean("allow_incomplete", allow_incomplete)
+    if rounds is not None:
+        choice("rounds", rounds, ("add",))
     _refuse_repeated(directories)
     check_target(target, directories)
     caches = [
         (directory, source_manifest(directory, allow_incomplete=allow_incomplete))
         for directory in directories
     ]
+    make = _joining(caches, given) if rounds is None else _adding(caches, given)
+    with Staging(target, "merging") as staging:
+        staging.discard()  # of a merge that was killed
+        try:
+            linked = make(staging.cache, progress)
+            staging.publish()
+        except BaseException:
+            with contextlib.suppress(CacheIOError):
+                staging.discard()
+            raise
+    written = read_manifest(target)
+    return MergeReport(
+        path=str(target),
+        sources=len(caches),
+        shards=len(written.shards),
+        sequences=sum(row.sequences for row in written.shards),
+        positions=sum(row.positions for row in written.shards),
+        entries=sum(row.entries for row in written.shards),
+        bytes=written.cache_bytes,
+        linked=linked,
+        copied=len(written.shards) - linked,
+        complete=written.complete,
+        models=len(written.models),
+    )
+
+
+def _joining(caches: Sequence[Source], given: Mapping[str, str]) -> Make:
+    """Checks that the caches go together; returns what makes a cache of their shards."""
     first_directory, first = caches[0]
     for directory, manifest in caches[1:]:
         check_same_config(first.config, manifest.config, str(directory), str(first_directory))
@@ -116,29 +162,18 @@ def merge(
     merged = replace(
         empty, shards=tuple(_renamed(shards)), models=tuple(m.row for m in sources_of_models)
     )
-    with Staging(target, "merging") as staging:
-        staging.discard()  # of a merge that was killed
-        try:
-            linked = _fill(staging.cache, merged, shards, sources_of_models, progress)
-            staging.publish()
-        except BaseException:
-            with contextlib.suppress(CacheIOError):
-                staging.discard()
-            raise
-    written = read_manifest(target)
-    return MergeReport(
-        path=str(target),
-        sources=len(caches),
-        shards=len(shards),
-        sequences=sum(row.sequences for row in written.shards),
-        positions=sum(row.positions for row in written.shards),
-        entries=sum(row.entries for row in written.shards),
-        bytes=written.cache_bytes,
-        linked=linked,
-        copied=len(shards) - linked,
-        complete=written.complete,
-        models=len(written.models),
-    )
+    return lambda directory, progress: _fill(directory, merged, shards, sources_of_models, progress)
+
+
+def _adding(caches: Sequence[Source], given: Mapping[str, str]) -> Make:
+    """Checks that the draws of the caches add up; returns what makes the cache of their sums."""
+    plan = plan_sum(caches, given)
+
+    def make(directory: Path, progress: Progress | None) -> int:
+        write_sum(plan, directory, progress)
+        return 0
+
+    return make
 
 
 def _renamed(shards: list[SourceShard]) -> list[ShardRow]:

@@ -21,8 +21,9 @@ from sparselogits.directory import (
     local_directory,
     shard_name,
 )
-from sparselogits.durable import file_sha256, io_error
+from sparselogits.durable import io_error
 from sparselogits.errors import CacheIOError, MismatchError, SparseLogitsError
+from sparselogits.finished_shard import finished_row
 from sparselogits.id_set import first_repeated
 from sparselogits.manifest import Manifest, ShardRow, read_manifest, shard_path
 from sparselogits.manifest_parser import shard_metadata
@@ -113,15 +114,8 @@ class _Merge:
             return
         found = self._shard_info(shard)
         manifest = self._agree(found, shard)
-        row = ShardRow(
-            shard.name,
-            found["uuid"],
-            found["bytes"],
-            found["sequences"],
-            found["positions"],
-            found["entries"],
-            file_sha256(shard),
-        )
+        totals = (found["sequences"], found["positions"], found["entries"])
+        row = finished_row(shard, shard.name, found["uuid"], totals)
         self._taken.append(row)
         models = {model.file: model for model in manifest.models}
         if found["model_digest"]:

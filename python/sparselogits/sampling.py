@@ -159,8 +159,8 @@ def sample(
 
     Raises:
         InvalidArgumentError: An argument is out of range; logits are not two-dimensional or not
-            of a floating-point type; a logit is NaN or +inf, or leaves float32 when scaled; a row is all
-            -inf. The message names the row and column.
+            of a floating-point type; a logit is NaN or +inf, or leaves float32 when scaled;
+            a row is all -inf. The message names the row and column.
     """
     options = check_options(
         rounds,
@@ -174,12 +174,12 @@ def sample(
     )
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
-        from sparselogits._sampling_torch import sample_tensor
+        from sparselogits.sampling_torch.rows import sample_tensor
 
-        _check_logits(tuple(logits.shape), str(logits.dtype).removeprefix("torch."))
+        check_logits(tuple(logits.shape), str(logits.dtype).removeprefix("torch."))
         return sample_tensor(logits, check_keys(position_keys, len(logits)), options)
     array = np.asarray(logits)
-    _check_logits(array.shape, array.dtype.name)
+    check_logits(array.shape, array.dtype.name)
     return sample_array(array, check_keys(position_keys, len(array)), options)
 
 
@@ -266,7 +266,7 @@ def _check_offset(offset: Any, sampler: str) -> int:
     return int(offset * 2.0**_UNIFORM_BITS)
 
 
-def _check_logits(shape: tuple[int, ...], dtype: str) -> None:
+def check_logits(shape: tuple[int, ...], dtype: str) -> None:
     if dtype not in ("float32", "float64", "float16", "bfloat16"):
         raise InvalidArgumentError(
             f"logits are {dtype}: they must be float32, float64, float16 or bfloat16"

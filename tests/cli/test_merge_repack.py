@@ -50,6 +50,20 @@ def test_merge_for_people(command, cache: Path, tmp_path: Path) -> None:
     assert "linked     1\n" in outcome.out
 
 
+def test_merge_adds_rounds(command, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        with sl.CacheWriter(tmp_path / name, cli_cache.config(), {"seed": name}) as writer:
+            writer.append([1], [0, 1], [int(name)], [4], sequence_id=50)
+    sources, out = [tmp_path / "1", tmp_path / "2"], tmp_path / "out"
+    outcome = command("merge", *sources, out, "--rounds", "add", "--json")
+    assert (outcome.code, outcome.json["positions"], outcome.json["entries"]) == (0, 1, 2)
+    assert sl.open(out).config.rounds == 8
+    outcome = command("merge", sources[0], out, tmp_path / "more", "--rounds", "add")
+    assert outcome.code == 2
+    assert "multinomial draws of one seed" in outcome.err
+    assert command("merge", *sources, tmp_path / "more", "--rounds", "join").code == 2
+
+
 def test_merge_refusals_have_their_exit_codes(
     command, cache: Path, other: Path, tmp_path: Path
 ) -> None:

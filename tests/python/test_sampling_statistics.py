@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_torch import _exp_masses
 from sparselogits.sampling import SAMPLERS
+from sparselogits.sampling_torch.proposal import exp_masses
 
 
 def softmax(logits: Any) -> Any:
@@ -187,6 +187,6 @@ def test_total_variation_of_the_masses(vocabulary: int, scale: float) -> None:
     logits = (scale * generator.standard_normal((8, vocabulary)) + 10).astype(np.float32)
     rows = torch.from_numpy(logits)
     mass_bits = 61 - (vocabulary - 1).bit_length()
-    masses = _exp_masses(rows, rows.amax(1, keepdim=True), mass_bits).numpy()
+    masses = exp_masses(rows, rows.amax(1, keepdim=True), mass_bits).numpy()
     q = masses / masses.sum(axis=1, keepdims=True)
     assert (np.abs(q - softmax(logits)).sum(axis=1) / 2).max() < 1e-8

@@ -27,9 +27,7 @@ _SHARED: dict[str, Any] = {
 
 
 def llama(**changes: Any) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return _seeded(lambda: LlamaForCausalLM(LlamaConfig(**{**_SHARED, **changes})))
+    return _family("Llama", changes)
 
 
 def gpt2(**changes: Any) -> nn.Module:
@@ -42,35 +40,80 @@ def gpt2(**changes: Any) -> nn.Module:
 
 
 def gemma2(**changes: Any) -> nn.Module:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    return _family("Gemma2", {"head_dim": 8, "final_logit_softcapping": 2.0, **changes})
 
-    fields = {**_SHARED, "head_dim": 8, "final_logit_softcapping": 2.0, **changes}
-    return _seeded(lambda: Gemma2ForCausalLM(Gemma2Config(**fields)))
+
+def gemma3(**changes: Any) -> nn.Module:
+    fields = {"head_dim": 8, "final_logit_softcapping": 2.0, **changes}
+    return _family("Gemma3", fields, "Gemma3TextConfig")
 
 
 def cohere(**changes: Any) -> nn.Module:
-    from transformers import CohereConfig, CohereForCausalLM
-
-    fields = {**_SHARED, "logit_scale": 0.25, **changes}
-    return _seeded(lambda: CohereForCausalLM(CohereConfig(**fields)))
+    return _family("Cohere", {"logit_scale": 0.25, **changes})
 
 
 def granite(**changes: Any) -> nn.Module:
-    from transformers import GraniteConfig, GraniteForCausalLM
+    return _family("Granite", {"logits_scaling": 4.0, **changes})
 
-    fields = {**_SHARED, "logits_scaling": 4.0, **changes}
-    return _seeded(lambda: GraniteForCausalLM(GraniteConfig(**fields)))
+
+def qwen3(**changes: Any) -> nn.Module:
+    return _family("Qwen3", {"head_dim": 8, **changes})
+
+
+def gpt_neox(**changes: Any) -> nn.Module:
+    return _family("GPTNeoX", changes)
+
+
+def opt(**changes: Any) -> nn.Module:
+    return _family("OPT", {"ffn_dim": 32, "word_embed_proj_dim": 16, "init_std": 0.3, **changes})
+
+
+def mixtral(**changes: Any) -> nn.Module:
+    return _family("Mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, **changes})
+
+
+def mistral(**changes: Any) -> nn.Module:
+    return _family("Mistral", changes)
+
+
+def qwen2(**changes: Any) -> nn.Module:
+    return _family("Qwen2", changes)
+
+
+def phi3(**changes: Any) -> nn.Module:
+    return _family("Phi3", changes)
+
+
+def olmo2(**changes: Any) -> nn.Module:
+    return _family("Olmo2", changes)
+
+
+def bloom(**changes: Any) -> nn.Module:
+    """Takes no position ids: windows of several documents cannot be run with it."""
+    return _family("Bloom", {"n_head": 2, "n_layer": 2, **changes})
 
 
 FAMILIES: dict[str, Callable[..., nn.Module]] = {
-    "llama": llama,
-    "gpt2": gpt2,
-    "gemma2": gemma2,
-    "cohere": cohere,
-    "granite": granite,
+    build.__name__: build
+    for build in (
+        llama,
+        gpt2,
+        gemma2,
+        gemma3,
+        cohere,
+        granite,
+        qwen3,
+        gpt_neox,
+        opt,
+        mixtral,
+        mistral,
+        qwen2,
+        phi3,
+        olmo2,
+    )
 }
 #: Those whose forward changes what the head gives.
-POST_PROCESSING = ("gemma2", "cohere", "granite")
+POST_PROCESSING = ("gemma2", "gemma3", "cohere", "granite")
 
 
 class PlainModel(nn.Module):
@@ -116,3 +159,11 @@ class HeadlessModel(nn.Module):
 def _seeded(build: Callable[[], nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return build().eval()
+
+
+def _family(name: str, changes: dict[str, Any], config: str | None = None) -> nn.Module:
+    import transformers
+
+    fields = {**_SHARED, **changes}
+    configured = getattr(transformers, config or f"{name}Config")(**fields)
+    return _seeded(lambda: getattr(transformers, f"{name}ForCausalLM")(configured))

@@ -10,8 +10,13 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sparselogits.capture.check import check_capture
+from sparselogits.capture.check_report import CaptureCheck
+from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.capture.progress import CaptureProgress
-from sparselogits.capture.run import capture, capture_many
+from sparselogits.capture.run import capture
+from sparselogits.capture.teacher_pass import capture_many
+from sparselogits.capture.window_set import WindowSet
 from sparselogits.capture.windows import Window, WindowStream
 
 if TYPE_CHECKING:
@@ -20,13 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheSink",
+    "CaptureCheck",
     "CaptureProgress",
+    "GivenWindows",
     "RowSink",
     "TeacherRows",
     "Window",
+    "WindowSet",
     "WindowStream",
     "capture",
     "capture_many",
+    "check_capture",
 ]
 
 _NEEDS_TORCH = {"CacheSink": "sinks", "RowSink": "sinks", "TeacherRows": "teacher_rows"}

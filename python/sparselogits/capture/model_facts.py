@@ -48,6 +48,21 @@ def context_length(model: nn.Module) -> int | None:
     return None
 
 
+def sliding_window(model: nn.Module) -> int | None:
+    """How many tokens back the layers see that do not see all, or None where every layer does."""
+    config = text_config(model)
+    kinds = getattr(config, "layer_types", None)
+    if kinds and all(kind == "full_attention" for kind in kinds):
+        return None
+    window = getattr(config, "sliding_window", None)
+    return window if isinstance(window, int) else None
+
+
+def attention_implementation(model: nn.Module) -> str:
+    """transformers' name of it: "sdpa", "eager", "flash_attention_2" …; "" where there is none."""
+    return getattr(text_config(model), "_attn_implementation", None) or ""
+
+
 def resolve_vocab_size(model: nn.Module, tokenizer: Any, vocab_size: int | None) -> int:
     """The number of tokens that are real; head rows beyond it are padding.
 
@@ -109,4 +124,4 @@ def weights_fingerprint(model: nn.Module) -> str:
 def _some_values(tensor: torch.Tensor) -> torch.Tensor:
     flat = tensor.detach().reshape(-1)
     step = max(1, flat.numel() // 64)
-    return flat[::step][:64].double().cpu()
+    return flat[::step][:64].cpu().double()  # not the other way round: Metal has no float64

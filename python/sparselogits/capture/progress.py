@@ -56,10 +56,9 @@ class ProgressMeter:
         self._sequences = 0
         self._start = self._last_report = time.monotonic()
 
-    def add(self, positions: int, sequences: int) -> None:
-        """Counts work that is done."""
-        self._positions += positions
-        self._sequences += sequences
+    def reach(self, positions: int, sequences: int) -> None:
+        """Says how much work is done by now, in all."""
+        self._positions, self._sequences = positions, sequences
         if time.monotonic() - self._last_report >= _REPORT_SECONDS:
             self._report()
 

@@ -12,17 +12,34 @@ from sparselogits.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from torch import nn
 
-# What only the user can know better than capture; every other key is a fact of the run.
-_OVERRIDABLE = ("teacher", "bos_rule", "window_packing")
+# What only the user, or the source of the windows, can know better than capture; every other key
+# is a fact of the run.
+_USER_KEYS = ("teacher", "bos_rule", "window_packing")
+_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids", "targets_mask")
+
+#: metadata["document_mask"] of windows that are one document each.
+NO_DOCUMENT_MASK = "none"
 
 
 def capture_metadata(
-    model: nn.Module, seed: int, masked: bool, user: Mapping[str, str] | None
+    model: nn.Module,
+    seed: int,
+    masked: bool,
+    user: Mapping[str, str] | None,
+    *,
+    offset: float = 0.0,
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The metadata of a capture, with the user's own keys added.
 
+    Args:
+        masked: Whether a targets_mask was given.
+        offset: Of systematic draws; recorded where it is not 0.
+        source: What the source of windows says of itself, its `description`.
+
     Raises:
-        InvalidArgumentError: The user's metadata is not str to str, or contradicts a fact.
+        InvalidArgumentError: The user's metadata or the source's is not str to str, or contradicts
+            a fact that is not theirs.
     """
     facts = {
         "teacher": model_facts.teacher_name(model),
@@ -33,19 +50,24 @@ def capture_metadata(
         "seed": str(seed),
         "targets_mask": "given" if masked else "none",
         "bos_rule": "windows as given: capture adds no token",
-        "window_packing": "one window a sequence, positions from 0, no document mask",
+        "window_packing": "one window a sequence",
+        "document_mask": NO_DOCUMENT_MASK,
+        "position_ids": "from 0 in each window",
         "sparselogits_version": _version("sparselogits"),
         "torch_version": _version("torch"),
         "transformers_version": _version("transformers"),
     }
-    for key, value in (user or {}).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
-        if key in facts and key not in _OVERRIDABLE and value != facts[key]:
-            raise InvalidArgumentError(
-                f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
-            )
-        facts[key] = value
+    if offset != 0:
+        facts["systematic_offset"] = repr(float(offset))
+    for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
+        for key, value in (given or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
+            if key in facts and key not in replaces and value != facts[key]:
+                raise InvalidArgumentError(
+                    f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
+                )
+            facts[key] = value
     return facts
 
 

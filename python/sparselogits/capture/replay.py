@@ -45,21 +45,36 @@ class SplitModel:
         self.device = _input_device(model)
         self._body = self._find_body(probe.to(self.device))
 
+    @property
+    def model(self) -> nn.Module:
+        return self._model
+
+    @property
+    def body_dtype(self) -> torch.dtype:
+        """Of the hidden states that feed the head."""
+        return _last_hidden(self._template).dtype
+
     def hidden(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Runs the body once.
 
         Args:
             input_ids: (B, S) int64.
-            attention_mask: (B, S), 0 at padding on the right; None for full windows.
+            attention_mask: (B, S), 0 at padding on the right, or (B, 1, S, S), added to the
+                attention scores; None for full windows.
+            position_ids: (B, S) int64; None leaves them to the model.
 
         Returns:
             What feeds the head, (B, S, H).
         """
         kwargs = dict(self._options)
-        if attention_mask is not None:
-            kwargs["attention_mask"] = attention_mask.to(self.device)
+        for name, tensor in (("attention_mask", attention_mask), ("position_ids", position_ids)):
+            if tensor is not None:
+                kwargs[name] = tensor.to(self.device)
         return _last_hidden(self._run_body(self._body, input_ids.to(self.device), kwargs))
 
     def logits(self, hidden_rows: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:

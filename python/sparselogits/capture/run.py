@@ -1,17 +1,17 @@
-"""`capture` and `capture_many`: one pass of a teacher over token windows."""
+"""`capture`: one pass of a teacher over token windows into one cache."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sparselogits.capture.model_facts import context_length, resolve_vocab_size
-from sparselogits.capture.progress import ProgressCallback, ProgressMeter
+from sparselogits.capture.model_facts import resolve_vocab_size
+from sparselogits.capture.progress import ProgressCallback
 from sparselogits.capture.provenance import capture_metadata
-from sparselogits.capture.windows import Window, WindowSource, WindowStream
+from sparselogits.capture.teacher_pass import capture_many
+from sparselogits.capture.window_set import window_facts
+from sparselogits.capture.windows import WindowSource
 from sparselogits.codec_model import CodecModel
 from sparselogits.config import DEFAULT_CODEC, CacheConfig
 from sparselogits.errors import InvalidArgumentError
@@ -22,10 +22,7 @@ from sparselogits.writer import CacheWriter
 if TYPE_CHECKING:
     from torch import nn
 
-    from sparselogits.capture.sinks import RowSink
     from sparselogits.reader import Cache
-
-_CHUNK_BYTES = 128 << 20
 
 
 def capture(
@@ -52,6 +49,8 @@ def capture(
     progress: bool | ProgressCallback = True,
     resume: bool = True,
     flush_seconds: float = 60.0,
+    offset: float = 0.0,
+    overlap: bool = True,
 ) -> Cache:
     """Runs a causal LM over token windows and writes a cache of draws from its distributions.
 
@@ -67,7 +66,8 @@ def capture(
         model: A Hugging Face causal LM, or a module with the same conventions, on any device.
         windows: An (N, S) integer array, the path of a `.npy` that holds one (memory-mapped), or
             an iterable of 1-D integer arrays. Ragged windows are padded on the right within a
-            batch; sort them by length to waste less.
+            batch; sort them by length to waste less. A source with a `description` (str to str)
+            has it recorded.
         path: The cache directory.
         rounds: Draws per position, N.
         sampler: "multinomial" (the RS-KD paper, section 3) or "systematic" (about half the bytes
@@ -94,14 +94,19 @@ def capture(
         resume: Go on with what an earlier run left at `path`, finished or not, if its config and
             metadata are the same; windows that it holds are skipped. False refuses to.
         flush_seconds: What is finished is committed this often.
+        offset: "systematic" only: added to the uniform of each position, modulo 1. Two captures
+            with offsets that differ by 1/2 are together one with twice the rounds.
+        overlap: Whether sampling and writing run in a thread beside the teacher. What is stored
+            does not depend on it.
 
     Returns:
         The finished cache, opened.
 
     Raises:
         InvalidArgumentError: A window or argument is wrong; the model's forward cannot be split
-            (a self-check compares chunked with full logits); a logit is NaN or +inf. What was
-            finished before stays in the unfinished cache.
+            (a self-check compares chunked with full logits), or it cannot keep documents apart
+            (another one compares packed documents with each alone); a logit is NaN or +inf. What
+            was finished before stays in the unfinished cache.
         VocabularyMismatchError: The head has fewer rows than the vocabulary has tokens.
         MismatchError: The cache at `path` has another config, metadata or window than this run.
         CacheIOError: The operating system refused, or another writer has the cache.
@@ -120,14 +125,21 @@ def capture(
         weight_dtype=weight_dtype,
         codec=codec,
     )
-    facts = capture_metadata(model, seed, targets_mask is not None, metadata)
+    facts = capture_metadata(
+        model,
+        seed,
+        targets_mask is not None,
+        metadata,
+        offset=offset,
+        source=window_facts(windows),
+    )
     from sparselogits.capture.sinks import CacheSink
 
     with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:
         capture_many(
             model,
             windows,
-            [CacheSink(writer, seed)],
+            [CacheSink(writer, seed, offset)],
             vocab_size=vocab_size,
             batch_size=batch_size,
             chunk_rows=chunk_rows,
@@ -135,94 +147,6 @@ def capture(
             targets_mask=targets_mask,
             progress=progress,
             flush_seconds=flush_seconds,
+            overlap=overlap,
         )
     return open_cache(path)
-
-
-def capture_many(
-    model: nn.Module,
-    windows: WindowSource,
-    sinks: Sequence[RowSink],
-    *,
-    vocab_size: int | None = None,
-    tokenizer: Any = None,
-    batch_size: int = 8,
-    chunk_rows: int | None = None,
-    sequence_ids: Iterable[int] | None = None,
-    targets_mask: WindowSource | None = None,
-    progress: bool | ProgressCallback = True,
-    flush_seconds: float = 60.0,
-) -> int:
-    """One pass of the teacher for several consumers: caches of other samplers, measurements.
-
-    Arguments are those of `capture`. Each sink gets all rows of a batch (`add`), then is told that
-    the batch is complete (`finish`). A window that every sink already holds is skipped. Sinks are
-    flushed every `flush_seconds` and, so that nothing finished is lost, when the pass ends early.
-
-    Returns:
-        The number of positions of the windows done in this run, empty ones included.
-
-    Raises:
-        InvalidArgumentError, VocabularyMismatchError: As `capture`.
-    """
-    import torch
-
-    from sparselogits.capture.modes import evaluation_mode, float32_head
-    from sparselogits.capture.replay import SplitModel
-    from sparselogits.capture.teacher_rows import teacher_rows
-
-    vocab_size = resolve_vocab_size(model, tokenizer, vocab_size)
-    if chunk_rows is None:
-        chunk_rows = min(4096, max(64, _CHUNK_BYTES // (4 * vocab_size)))
-    for name, value in (("batch_size", batch_size), ("chunk_rows", chunk_rows)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidArgumentError(f"{name} must be a positive integer, got {value!r}")
-    context = context_length(model)
-    stream = WindowStream(
-        windows,
-        vocab_size=vocab_size,
-        max_length=context,
-        sequence_ids=sequence_ids,
-        targets_mask=targets_mask,
-    )
-    meter = ProgressMeter(progress, stream.num_positions)
-    meter.skip(min((sink.num_positions for sink in sinks), default=0))
-    done = 0
-
-    def held_by_all(window: Window) -> bool:
-        held = [sink.holds(window) for sink in sinks]  # each of them checks its tokens
-        return bool(sinks) and all(held)
-
-    with torch.inference_mode(), evaluation_mode(model), float32_head(model):
-        split = SplitModel(model, vocab_size, _probe(vocab_size, context))
-        last_flush = time.monotonic()
-        try:
-            for batch in stream.batches(batch_size, skip=held_by_all):
-                for rows in teacher_rows(split, batch, chunk_rows):
-                    for sink in sinks:
-                        sink.add(rows)
-                for sink in sinks:
-                    sink.finish(batch)
-                positions = sum(len(window.tokens) for window in batch)
-                done += positions
-                meter.add(positions, len(batch))
-                if time.monotonic() - last_flush >= flush_seconds:
-                    for sink in sinks:
-                        sink.flush()
-                    last_flush = time.monotonic()
-        except BaseException:
-            for sink in sinks:
-                with suppress(Exception):  # the error that ended the pass is the one to see
-                    sink.flush()
-            raise
-        finally:
-            meter.close()
-    return done
-
-
-def _probe(vocab_size: int, context: int | None) -> Any:
-    """Ids for the self-check, spread over the vocabulary: two rows, so that chunks cross them."""
-    import torch
-
-    length = min(5, context or 5)
-    return (torch.arange(2 * length) * max(1, vocab_size // 11) % vocab_size).view(2, length)

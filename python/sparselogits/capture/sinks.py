@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits.capture.devices import for_sampling
+from sparselogits.capture.documents import several_documents
+from sparselogits.capture.provenance import NO_DOCUMENT_MASK
 from sparselogits.capture.teacher_rows import TeacherRows
 from sparselogits.capture.windows import Window
-from sparselogits.errors import FingerprintMismatchError
+from sparselogits.errors import FingerprintMismatchError, InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokens
 from sparselogits.reader import open as open_cache
 from sparselogits.sampling import sample
 
 if TYPE_CHECKING:
-    import torch
-
     from sparselogits.writer import CacheWriter
 
 
@@ -47,11 +48,15 @@ class CacheSink:
     Args:
         writer: An open writer; its config says how to sample. What it holds already is kept.
         seed: Key of the draws, beside sequence_id and position.
+        offset: Of systematic draws, see `sparselogits.sample`.
     """
 
-    def __init__(self, writer: CacheWriter, seed: int) -> None:
+    def __init__(self, writer: CacheWriter, seed: int, offset: float = 0.0) -> None:
         self._writer = writer
         self._seed = seed
+        self._offset = offset
+        mask = writer.metadata.get("document_mask", NO_DOCUMENT_MASK)
+        self._says_no_documents = mask == NO_DOCUMENT_MASK
         self._held: dict[int, int] = {}  # sequence_id → fingerprint of an earlier run
         self.num_positions = writer.num_positions
         if writer.num_sequences:
@@ -66,7 +71,13 @@ class CacheSink:
 
         Raises:
             FingerprintMismatchError: It did, but with other tokens.
+            InvalidArgumentError: It has several documents, and the cache says that none has.
         """
+        if several_documents(window) and self._says_no_documents:
+            raise InvalidArgumentError(
+                f"window {window.index} has several documents, but the cache at "
+                f"{self._writer.path} says document_mask {NO_DOCUMENT_MASK!r} in its metadata"
+            )
         held = self._held.get(window.sequence_id)
         if held is not None and held != fingerprint_tokens(window.tokens):
             raise FingerprintMismatchError(
@@ -83,12 +94,13 @@ class CacheSink:
             return
         config = self._writer.config
         draws = sample(
-            _without_copy(rows.logits),
+            for_sampling(rows.logits),
             rounds=config.rounds,
             sampler=config.sampler,
             temperature=config.temperature,
             proposal_temperature=config.proposal_temperature,
             seed=self._seed,
+            offset=self._offset,
             position_keys=np.stack([rows.sequence_ids, rows.positions.astype(np.uint64)], axis=1),
         )
         self._lengths.append(np.diff(_array(draws.offsets)))
@@ -136,10 +148,6 @@ def _select(rows: TeacherRows, keep: npt.NDArray[np.bool_]) -> TeacherRows:
 
     index = torch.from_numpy(np.flatnonzero(keep)).to(rows.logits.device)
     return TeacherRows(rows.sequence_ids[keep], rows.positions[keep], rows.logits[index])
-
-
-def _without_copy(logits: torch.Tensor) -> Any:
-    return logits.numpy() if logits.device.type == "cpu" else logits
 
 
 def _array(drawn: Any) -> npt.NDArray[Any]:

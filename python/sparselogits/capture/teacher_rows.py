@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparselogits.capture.documents import DocumentRuns, several_documents
 from sparselogits.capture.replay import SplitModel
 from sparselogits.capture.windows import Window
 from sparselogits.errors import InvalidArgumentError
@@ -24,7 +25,8 @@ class TeacherRows:
     Attributes:
         sequence_ids: (R,) uint64.
         positions: (R,) int64.
-        logits: (R, V) float32 on the model's device; never NaN or +inf, padded columns cut off.
+        logits: (R, V) float32 on the model's device, padded columns cut off. A sink of
+            `capture_many` gets none that are NaN or +inf.
     """
 
     sequence_ids: npt.NDArray[np.uint64]
@@ -33,15 +35,16 @@ class TeacherRows:
 
 
 def teacher_rows(
-    model: SplitModel, windows: Sequence[Window], chunk_rows: int
+    model: SplitModel, documents: DocumentRuns, windows: Sequence[Window], chunk_rows: int
 ) -> Iterator[TeacherRows]:
     """Runs the body once over a batch of windows and yields the captured rows in chunks.
 
     Windows of equal length run without an attention mask; others are padded on the right with
-    one. Neither padding nor masked positions reach the head.
+    one. Where a window has several documents, `documents` keeps them apart. Neither padding nor
+    masked positions reach the head. Logits are not looked at: see `check_rows`.
 
     Raises:
-        InvalidArgumentError: A logit is NaN or +inf; the message names sequence and position.
+        InvalidArgumentError: The model cannot keep documents apart.
     """
     windows = [window for window in windows if len(window.tokens)]
     if not windows:
@@ -57,23 +60,33 @@ def teacher_rows(
     if not len(row_of):
         return
     ids = torch.from_numpy(tokens)
-    mask = None
-    if (lengths != width).any():
-        mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-    hidden = model.hidden(ids, mask).flatten(0, 1)
+    if any(several_documents(window) for window in windows):
+        hidden = documents.hidden(ids, windows).flatten(0, 1)
+    else:
+        mask = None
+        if (lengths != width).any():
+            mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
+        hidden = model.hidden(ids, mask).flatten(0, 1)
     flat_ids = ids.flatten()
     sequence_ids = np.array([window.sequence_id for window in windows], np.uint64)[row_of]
     flat_rows = torch.from_numpy(row_of * width + position)
     for start in range(0, len(flat_rows), chunk_rows):
         chunk = slice(start, start + chunk_rows)
         rows = flat_rows[chunk]
-        logits = model.logits(hidden[rows.to(hidden.device)], flat_ids[rows])
-        result = TeacherRows(sequence_ids[chunk], position[chunk].astype(np.int64), logits)
-        _check_finite(result)
-        yield result
+        # No name for the logits: this frame would keep them while the next ones are computed.
+        yield TeacherRows(
+            sequence_ids[chunk],
+            position[chunk].astype(np.int64),
+            model.logits(hidden[rows.to(hidden.device)], flat_ids[rows]),
+        )
 
 
-def _check_finite(rows: TeacherRows) -> None:
+def check_rows(rows: TeacherRows) -> None:
+    """Refuses rows that are no distribution. Waits for the device that computes them.
+
+    Raises:
+        InvalidArgumentError: A logit is NaN or +inf; the message names sequence and position.
+    """
     # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution.
     usable = torch.isfinite(rows.logits.amax(dim=-1)).cpu().numpy()
     if not usable.all():

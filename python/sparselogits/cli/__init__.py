@@ -22,6 +22,7 @@ from sparselogits.cli import (
     recover,
     repack,
     stats,
+    tokenize,
     train_model,
     verify,
 )
@@ -29,7 +30,19 @@ from sparselogits.cli.failures import INTERRUPTED, OK, USAGE, exit_code, report_
 from sparselogits.cli.output import discard_stdout, print_json, print_report
 from sparselogits.errors import InvalidArgumentError
 
-_VERBS = (capture, inspect, dump, stats, verify, recover, merge, repack, train_model, demo)
+_VERBS = (
+    tokenize,
+    capture,
+    inspect,
+    dump,
+    stats,
+    verify,
+    recover,
+    merge,
+    repack,
+    train_model,
+    demo,
+)
 
 
 class _Parser(argparse.ArgumentParser):

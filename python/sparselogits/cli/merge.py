@@ -1,4 +1,4 @@
-"""Join the caches of parallel writers without rewriting their shards."""
+"""Join the caches of parallel writers, or add up draws of the same positions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take recovered caches too; OUT is incomplete then",
     )
+    parser.add_argument(
+        "--rounds",
+        choices=["add"],
+        help="the caches hold draws of the same sequences, which are added up: multinomial ones of "
+        "different seeds, systematic ones of one seed with offsets m/M",
+    )
     add_metadata(parser, "a fact to add, or on which the caches differ; may be repeated")
 
 
@@ -31,5 +37,6 @@ def run(args: argparse.Namespace) -> Any:
             args.out,
             metadata=parse_metadata(args.metadata),
             allow_incomplete=args.allow_incomplete,
+            rounds=args.rounds,
             progress=progress,
         )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits.capture.progress import ProgressCallback, ProgressMeter
+from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import Window, WindowSource, WindowStream
 from sparselogits.checks import integer
 from sparselogits.codec_model import CodecModel
@@ -123,20 +124,23 @@ def capture_with_vllm(
         sequence_ids=sequence_ids,
         targets_mask=targets_mask,
     )
-    description = getattr(windows, "description", None)
     masked = targets_mask is not None
-    facts = engine_metadata(llm, seed, masked, metadata, offset=offset, source=description)
+    source = window_facts(windows)
+    facts = engine_metadata(llm, seed, masked, metadata, offset=offset, source=source)
     from sparselogits.capture.sinks import CacheSink
 
     with CacheWriter(path, config, facts, codec_model, resume=resume) as writer:
         held = CacheSink(writer, seed)
         meter = ProgressMeter(progress, stream.num_positions)
         meter.skip(writer.num_positions)
+        positions = sequences = 0
         last_flush = time.monotonic()
         try:
             for batch in stream.batches(batch_windows, skip=held.holds):
                 _append(writer, batch, engine.draws(batch))
-                meter.add(sum(len(window.tokens) for window in batch), len(batch))
+                positions += sum(len(window.tokens) for window in batch)
+                sequences += len(batch)
+                meter.reach(positions, sequences)
                 if time.monotonic() - last_flush >= flush_seconds:
                     writer.flush()
                     last_flush = time.monotonic()

@@ -1,0 +1,1 @@
+"""Pieces of `study_estimators.py`: teacher rows, estimators, gradients, tables."""
