@@ -87,8 +87,13 @@ def check_rows(rows: TeacherRows) -> None:
     Raises:
         InvalidArgumentError: A logit is NaN or +inf; the message names sequence and position.
     """
-    # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution.
-    usable = torch.isfinite(rows.logits.amax(dim=-1)).cpu().numpy()
+    # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution. NumPy
+    # takes it in CPU memory: torch would start a second team of threads beside the teacher's.
+    if rows.logits.device.type == "cpu":
+        largest = rows.logits.numpy().max(axis=-1)
+    else:
+        largest = rows.logits.amax(dim=-1).cpu().numpy()
+    usable = np.isfinite(largest)
     if not usable.all():
         bad = int(usable.argmin())
         raise InvalidArgumentError(

@@ -127,9 +127,8 @@ class _Worker:
         waits = False
         while not self.units.is_finished:
             missing = self.units.missing(self.plan)
-            if not missing:
-                if finishes and finish(self.units, self.plan):
-                    return
+            if not missing and finishes and finish(self.units, self.plan):
+                return
             # Those of others from the end, where their owners come last.
             mine = [unit for unit in reversed(missing) if own is None or unit in own]
             if any(self.take(unit) for unit in mine):
