@@ -17,6 +17,7 @@ from torch import nn
 
 import sparselogits as sl
 from sparselogits.capture import CaptureCheck, GivenWindows
+from sparselogits.capture.recorded_draws import recorded_draws
 
 WINDOWS = np.random.default_rng(0).integers(0, VOCABULARY, (20, 16))
 SAMPLERS = ("multinomial", "systematic", "stratified")
@@ -102,6 +103,40 @@ def test_an_offset_is_drawn_again(model: nn.Module, tmp_path: Path) -> None:
     assert "systematic_offset" not in without.metadata
     wrong = rewritten(without, tmp_path / "e", {"systematic_offset": "0.5"})
     assert names(check(model, wrong)) == ["redraw"]
+
+
+@pytest.mark.parametrize("sampler", ["systematic", "multinomial"])
+def test_a_sum_of_caches_is_drawn_again_part_by_part(
+    sampler: str, model: nn.Module, tmp_path: Path
+) -> None:
+    parts: list[dict[str, Any]] = [{"offset": 0.25}, {"offset": 0.75}]
+    if sampler == "multinomial":
+        parts = [{"seed": 1, "rounds": 20}, {"seed": 2, "rounds": 30}]
+    for number, part in enumerate(parts):
+        sl.capture(model, WINDOWS, tmp_path / str(number), sampler=sampler, progress=False, **part)
+    sl.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "sum", rounds="add")
+    summed = sl.open(tmp_path / "sum")
+    report = check(model, summed)
+    assert (report.ok, report.redraw_match, report.redraw_positions) == (True, 1, 1)
+    wrong = {"seeds": "1,3"} if sampler == "multinomial" else {"systematic_offsets": "0.0,0.5"}
+    assert names(check(model, rewritten(summed, tmp_path / "wrong", wrong))) == ["redraw"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"seed": "x"},
+        {"seed": "-1"},
+        {"seed": str(2**64)},
+        {"seeds": "1,2"},
+        {"seeds": "1,2", "added_rounds": "20,20"},
+        {"seed": "1", "added_rounds": "50,0"},
+        {"seed": "1", "systematic_offset": "half"},
+    ],
+)
+def test_draws_whose_making_is_not_recorded(facts: dict[str, str]) -> None:
+    assert recorded_draws(sl.CacheConfig(vocab_size=7, rounds=50), facts) == []
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
