@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from estimators.biased import SelfNormalised, TopK
-from estimators.blocks import Block, Floats, Target
+from estimators.blocks import Block, Floats, Ids, Target
 from estimators.teacher_rows import Regime
-from estimators.unbiased import CommonThreshold
+from estimators.unbiased import CommonThreshold, HeadAndTail
 
 DRAW_SEED = 1
-SOLVE_ROWS = 64
+SOLVE_ROWS = 128  # spread over the regime: sizes are looked for on these
 VALUE_ROWS = 512  # whose draws say what values take
 _DRAWN, _IN_CACHE = 256, 16  # rows at a time: for their statistics, for the processor's cache
 
@@ -31,7 +31,8 @@ class Facts:
         squared_error: E Σ (w - p)², and its standard error over rows.
         standard_error: Of it.
         chi_square: E Σ (w - p)² / p.
-        id_bits: Ids coded with the frequencies of the ids stored from these very rows.
+        id_bits: Ids coded with the frequencies of the ids stored from these very rows, less the
+            log2 k! that their order would take: the ids of a position are a set.
         value_bits: Counts coded with their frequencies; 8 bits for a weight that is no count.
     """
 
@@ -57,7 +58,7 @@ def facts(estimator: Any, regime: Regime, size: float, vocab_size: int) -> Facts
     """Closed forms where there are any; one draw of each row otherwise."""
     is_closed = hasattr(estimator, "variance") and not isinstance(estimator, SelfNormalised)
     stored = np.zeros(vocab_size)
-    errors, chi_squares, bits = [], [], []
+    errors, chi_squares, bits, orders = [], [], [], []
     if hasattr(estimator, "inclusion"):
         for block in regime.blocks(_IN_CACHE):
             inclusion = estimator.inclusion(block.p, size)
@@ -73,6 +74,7 @@ def facts(estimator: Any, regime: Regime, size: float, vocab_size: int) -> Facts
     for block in regime.blocks(_DRAWN):
         target = estimator.draw(block, size, DRAW_SEED)
         bits.append(target.value_bits)
+        orders.append(_log2_factorial(np.bincount(target.rows, minlength=target.num_rows)))
         if is_closed and len(bits) * _DRAWN >= VALUE_ROWS:
             break
         if not is_closed:
@@ -92,9 +94,15 @@ def facts(estimator: Any, regime: Regime, size: float, vocab_size: int) -> Facts
         squared_error=float(error.mean()),
         standard_error=float(error.std() / math.sqrt(len(error))),
         chi_square=float(np.concatenate(chi_squares).mean()),
-        id_bits=float(stored.sum() / len(error) * -(share * np.log2(share)).sum()),
+        id_bits=float(stored.sum() / len(error) * -(share * np.log2(share)).sum())
+        - float(np.concatenate(orders).mean()),
         value_bits=float(np.mean(bits)),
     )
+
+
+def _log2_factorial(numbers: Ids) -> Floats:
+    table = np.concatenate([[0.0], np.cumsum(np.log2(np.arange(1, numbers.max() + 1)))])
+    return table[numbers]
 
 
 def measured(block: Block, target: Target) -> tuple[Floats, Floats]:
@@ -115,7 +123,7 @@ def size_for(
     Returns:
         The last size on the side of fewer ids, the first on the other; 1 % to each side for τ.
     """
-    rows = regime.block(0, SOLVE_ROWS)
+    rows = regime.spread(SOLVE_ROWS)
 
     def of(size: float) -> float:
         """Grows with the number of ids."""
@@ -127,10 +135,10 @@ def size_for(
         return -float(estimator.variance(rows.p, size).sum(axis=1).mean())
 
     goal = wanted if figure == "ids" else -wanted
-    if isinstance(estimator, CommonThreshold):
+    if is_threshold(estimator):
         tau = _bisect(lambda tau: of(1 / tau) < goal, 1.0, 1e5)
         return 1.01 / tau, 1 / (1.01 * tau)
-    step = 2 if estimator.size_name == "K" and hasattr(estimator, "_tail") else 1
+    step = step_of(estimator)
     low, high = 1, 1
     while of(step * high) < goal:
         low, high = high, 2 * high
@@ -161,6 +169,16 @@ def between(low: Facts, high: Facts, figure: str, wanted: float) -> Facts:
         positive = a > 0 and b > 0 and math.isfinite(a) and math.isfinite(b)
         values[name] = a * (b / a) ** share if positive else a + share * (b - a)
     return Facts(**values)
+
+
+def step_of(estimator: Any) -> int:
+    """Which sizes there are: its multiples."""
+    return 2 if isinstance(estimator, HeadAndTail) else 1
+
+
+def is_threshold(estimator: Any) -> bool:
+    """Whether sizes are thresholds, not integers."""
+    return isinstance(estimator, CommonThreshold)
 
 
 def is_biased(estimator: Any) -> bool:

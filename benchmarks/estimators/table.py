@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimators.biased import SelfNormalised, TopK
-from estimators.facts import SOLVE_ROWS, Facts, between, facts, is_biased, size_for
+from estimators.facts import (
+    SOLVE_ROWS,
+    Facts,
+    between,
+    facts,
+    is_biased,
+    is_threshold,
+    size_for,
+    step_of,
+)
 from estimators.teacher_rows import Regime
 from estimators.unbiased import CommonThreshold, Counts, FixedSize, HeadAndTail, Importance
 
@@ -79,16 +88,17 @@ def study_regime(regime: Regime, vocab_size: int, log: Log) -> list[Row]:
     wanted = paper.squared_error
     rows = [Row(regime.name, REFERENCE, 50, paper, paper, paper, paper, wanted)]
     log(f"{regime.name}: {paper.ids:.1f} ids, Σ Var {wanted:.5f}, τ = {regime.temperature:.3f}")
-    first_rows = regime.block(0, SOLVE_ROWS).p
-    of_first = float(REFERENCE.variance(first_rows, REFERENCE_ROUNDS).sum(axis=1).mean())
+    some = regime.spread(SOLVE_ROWS).p
+    of_some = float(REFERENCE.variance(some, REFERENCE_ROUNDS).sum(axis=1).mean())
     for estimator in MATCHED:
-        sizes = size_for(estimator, regime, of_first)
-        at_size = of(estimator, sizes[1])
+        sizes = size_for(estimator, regime, of_some)
         if isinstance(estimator, SelfNormalised):  # measured: neighbours differ by less than noise
             sizes = (math.floor(sizes[1] / 1.2), math.ceil(sizes[1] * 1.2))
-        low = of(estimator, sizes[0])
-        high = of(estimator, sizes[1]) if sizes[1] != at_size.size else at_size
+        low, high = of(estimator, sizes[0]), of(estimator, sizes[1])
         matched = between(low, high, "squared_error", wanted)
+        step = step_of(estimator)
+        size = matched.size if is_threshold(estimator) else step * math.ceil(matched.size / step)
+        at_size = high if size == high.size else of(estimator, size)
         more = of(estimator, size_for(estimator, regime, paper.ids, "ids")[1])
         less = high if more.size != high.size else low
         rows.append(

@@ -46,6 +46,13 @@ class Regime:
         ids = None if self.token_ids is None else self.token_ids[start:stop]
         return Block(softmax(logits), logits, ids, self.labels[start:stop], start)
 
+    def spread(self, count: int) -> Block:
+        """About `count` rows at equal distances."""
+        rows = slice(None, None, max(1, self.num_rows // count))
+        logits = np.array(self.logits[rows])
+        ids = None if self.token_ids is None else self.token_ids[rows]
+        return Block(softmax(logits), logits, ids, self.labels[rows], 0)
+
     def blocks(self, size: int) -> Any:
         """All rows, `size` at a time."""
         return (self.block(start, start + size) for start in range(0, self.num_rows, size))
