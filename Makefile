@@ -51,8 +51,9 @@ cpp-%: $(VENV)/dev.stamp
 	cmake --build --preset $* -j $(JOBS)
 	ctest --preset $* -j $(JOBS)
 
+# Idle threads of torch that spin would take the cores from the processes that tests start.
 python: $(VENV)/dev.stamp
-	$(PY) -m pytest tests
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest tests
 
 torture: $(VENV)/dev.stamp cpp-tsan
 	$(PY) tests/torture/run.py --json build/torture.json

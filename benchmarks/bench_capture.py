@@ -4,9 +4,11 @@ The baseline is the teacher's own forward with all its logits, in `torch.inferen
 same batches. Both run in turn, batch by batch: the iterator that feeds the capture runs the bare
 forward on a batch before it hands the batch out. So a machine that is busy slows both. Start-up
 (self-check, facts of teacher and tokenizer, creation of the cache) is told apart: it does not grow
-with the windows. The teacher is SmolLM2-135M-Instruct in float32 (extra `demo`).
+with the windows. With overlap the last chunk of a batch is sampled during the next bare forward,
+which shifts about 1 % from one figure to the other. The teacher is SmolLM2-135M-Instruct in float32
+(extra `demo`).
 
-    python benchmarks/bench_capture.py                      # 2,048 positions: two minutes
+    python benchmarks/bench_capture.py                      # 2,048 positions: a minute
     python benchmarks/bench_capture.py --positions 50000 --only overlap    # half an hour
 """
 

@@ -17,8 +17,8 @@ from functools import partial
 
 import torch
 
-from sparselogits import _sampling_torch
 from sparselogits.sampling import check_keys, check_options
+from sparselogits.sampling_torch import rows as sampling_rows
 
 VOCABULARIES = (49_152, 131_072)
 WIDTH = 4096
@@ -58,9 +58,9 @@ def candidates(
         "softmax + multinomial": lambda: by_softmax(logits, rounds),
         "softmax + cumsum + searchsorted": lambda: by_cumulative_sums(logits, rounds),
     }
-    backends = {"torch": _sampling_torch.tiles}
+    backends = {"torch": sampling_rows.tiles}
     if logits.device.type == "cuda":
-        backends["Triton"] = _sampling_torch.best_backend(logits.device)
+        backends["Triton"] = sampling_rows.best_backend(logits.device)
     keys = check_keys(None, len(logits))
     for sampler, draws in (("multinomial", rounds), ("systematic", rounds // 2)):
         options = check_options(
@@ -74,7 +74,7 @@ def candidates(
             num_threads=None,
         )
         for name, backend in backends.items():
-            run = partial(_sampling_torch.sample_with_torch, logits, keys, options, backend)
+            run = partial(sampling_rows.sample_with_torch, logits, keys, options, backend)
             runs[f"sample, {sampler} {draws}, {name}"] = run
     return runs
 

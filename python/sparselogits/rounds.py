@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ class RoundsSuggestion:
     unique_ids: float
     wanted_error: float
     positions: int
-    curve: RoundsCurve
+    curve: RoundsCurve = field(repr=False)
 
 
 def suggest_rounds(

@@ -174,7 +174,7 @@ def sample(
     )
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(logits, torch.Tensor):
-        from sparselogits._sampling_torch import sample_tensor
+        from sparselogits.sampling_torch.rows import sample_tensor
 
         check_logits(tuple(logits.shape), str(logits.dtype).removeprefix("torch."))
         return sample_tensor(logits, check_keys(position_keys, len(logits)), options)

@@ -156,7 +156,7 @@ void WeighLastRow(const ProposalRow& row, const SampleOptions& options,
 template <typename Row, typename Weigh>
 Status DrawRange(const LogitRows& rows, const PositionKey* keys, const SampleOptions& options,
                  LogitRow* logits, Row* row, Range* range, Weigh weigh) {
-  std::vector<int64_t> points;
+  PointMaker maker;
   std::vector<typename Row::Mass> masses;
   Draws& draws = range->draws;
   draws.offsets.reserve(static_cast<size_t>(range->end - range->begin + 1));
@@ -164,10 +164,10 @@ Status DrawRange(const LogitRows& rows, const PositionKey* keys, const SampleOpt
   for (int64_t r = range->begin; r < range->end; ++r) {
     logits->Point(static_cast<const uint8_t*>(rows.data) + r * row_bytes);
     SPARSELOGITS_RETURN_IF_ERROR(row->Load(r));
-    FillPoints(options.sampler, options.rounds, row->total(),
-               PositionUniforms(options.seed, keys[r].sequence_id, keys[r].position),
-               options.offset, points);
-    DrawCounts(*row, points, &draws, &masses);
+    const PositionUniforms uniforms(options.seed, keys[r].sequence_id, keys[r].position);
+    DrawCounts(*row,
+               maker.Make(options.sampler, options.rounds, row->total(), uniforms, options.offset),
+               &draws, &masses);
     weigh(masses);
     draws.offsets.push_back(static_cast<int64_t>(masses.size()));
   }

@@ -229,13 +229,32 @@ TEST(scaled_uniforms_cover_the_total) {
   }
 }
 
+TEST(uniforms_are_sorted) {
+  UniformSorter sorter;
+  std::mt19937_64 generator(1);
+  for (const size_t n : {1u, 2u, 3u, 50u, 63u, 64u, 1000u, 65535u}) {
+    std::vector<uint64_t> uniforms(n);
+    for (uint64_t& uniform : uniforms) uniform = generator() % kUniformLimit;
+    uniforms.front() = kUniformLimit - 1;
+    uniforms.back() = 0;
+    std::vector<uint64_t> expected = uniforms;
+    std::sort(expected.begin(), expected.end());
+    sorter.Sort(uniforms);
+    CHECK(uniforms == expected);
+    std::fill(uniforms.begin(), uniforms.end(), kUniformLimit / 3);
+    sorter.Sort(uniforms);
+    CHECK(uniforms == std::vector<uint64_t>(n, kUniformLimit / 3));
+  }
+}
+
 TEST(points_are_sorted_and_one_in_each_stratum) {
-  std::vector<int64_t> points;
+  PointMaker maker;
   const int64_t total = (int64_t{1} << 61) - 987654321;
   for (const int rounds : {1, 2, 7, 50, 65535}) {
     for (const SamplerKind kind :
          {SamplerKind::kMultinomial, SamplerKind::kSystematic, SamplerKind::kStratified}) {
-      FillPoints(kind, rounds, total, PositionUniforms(1, 2, 3), 0, points);
+      const std::vector<int64_t> points =
+          maker.Make(kind, rounds, total, PositionUniforms(1, 2, 3), 0);
       CHECK_EQ(points.size(), static_cast<size_t>(rounds));
       CHECK(std::is_sorted(points.begin(), points.end()));
       CHECK(points.front() >= 0 && points.back() < total);
@@ -255,10 +274,12 @@ TEST(points_of_complementary_offsets_are_those_of_more_rounds) {
     for (const int rounds : {1, 7, 24, 50}) {
       for (uint64_t position = 0; position < 50; ++position) {
         const PositionUniforms uniforms(1, 2, position);
-        std::vector<int64_t> joined, points;
+        std::vector<int64_t> joined;
+        PointMaker maker;
         for (uint64_t part = 0; part < parts; ++part) {
           const uint64_t offset = part * (kUniformLimit / parts);
-          FillPoints(SamplerKind::kSystematic, rounds, total, uniforms, offset, points);
+          const std::vector<int64_t> points =
+              maker.Make(SamplerKind::kSystematic, rounds, total, uniforms, offset);
           joined.insert(joined.end(), points.begin(), points.end());
         }
         std::sort(joined.begin(), joined.end());

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
@@ -17,6 +19,7 @@ from worker_processes import WINDOWS, contents, llama
 
 import sparselogits as sl
 from sparselogits.cli import main
+from sparselogits.cli.worker_options import on_own_device
 
 OPTIONS = ["--no-tokenizer", "--batch-size", "2", "--unit-windows", "4"]
 
@@ -68,6 +71,26 @@ def test_a_worker_of_slurm_is_known_by_its_variables(
     assert main(["capture", *files, str(tmp_path / "cache"), *OPTIONS, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {}
     assert contents(sl.open(tmp_path / "cache")) == contents(expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "local_rank", "used"),
+    [
+        ("cuda", "1", "cuda:1"),
+        ("cuda", "5", "cuda:1"),
+        ("cuda:3", "1", "cuda:3"),
+        ("cpu", "1", "cpu"),
+    ],
+)
+def test_each_worker_of_a_machine_has_its_gpu(
+    device: str, local_rank: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four that it can see; of one, where the launcher shows it no other."""
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert on_own_device(Namespace(device=device)).device == used
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert on_own_device(Namespace(device="cuda")).device == "cuda:0"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import torch
 from worker_processes import WINDOWS
 
 import sparselogits as sl
+from sparselogits.capture.given_windows import GivenWindows
 from sparselogits.distributed import FileLock, UnitDirectory, UnitPlan
 from sparselogits.distributed.unit_writer import write_unit
 from sparselogits.distributed.window_parts import WindowParts
+from sparselogits.tokens import pack
 
 PLAN = UnitPlan(10, 4, "00", "compact", None, sl.CacheConfig(50), {"seed": "1", "teacher": "tück"})
 
@@ -40,48 +41,22 @@ def test_more_units_than_a_cache_can_have_shards_are_refused() -> None:
         _ = replace(PLAN, num_windows=3 << 20, unit_windows=2).num_units
 
 
-@dataclass(frozen=True)
-class Window:
-    sequence_id: int
-    tokens: np.ndarray
-
-
-class Windows:
-    """As much of a window set as is looked at."""
-
-    def __init__(self, windows: Sequence[Window]) -> None:
-        self._windows = windows
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def __getitem__(self, index: int) -> Window:
-        return self._windows[index]
-
-    def select(self, part: range) -> Windows:
-        return Windows(self._windows[part.start : part.stop])
-
-    def content_digest(self) -> str:
-        return str(hash(tuple(w.tokens.tobytes() for w in self._windows)))
-
-
 def test_parts_keep_the_ids_of_the_whole() -> None:
     mask = WINDOWS % 2 == 0
     arguments = WindowParts(WINDOWS, targets_mask=mask).arguments(range(4, 8))
-    assert arguments["windows"].tolist() == WINDOWS[4:8].tolist()
-    assert list(arguments["sequence_ids"]) == [4, 5, 6, 7]
+    assert [window.tokens.tolist() for window in arguments["windows"]] == WINDOWS[4:8].tolist()
+    assert [window.sequence_id for window in arguments["windows"]] == [4, 5, 6, 7]
     assert arguments["targets_mask"].tolist() == mask[4:8].tolist()
     named = WindowParts(WINDOWS.tolist(), sequence_ids=range(100, 123)).arguments(range(4, 8))
-    assert named["windows"] == WINDOWS[4:8].tolist()
     assert named["sequence_ids"].tolist() == [104, 105, 106, 107]
     assert "targets_mask" not in named
 
 
-def test_parts_of_a_window_set_are_its_own() -> None:
-    parts = WindowParts(Windows([Window(9 * i, row) for i, row in enumerate(WINDOWS)]))
+def test_parts_of_a_corpus_are_its_own() -> None:
+    parts = WindowParts(pack(WINDOWS.reshape(-1), 10, first_sequence_id=50))
     arguments = parts.arguments(range(4, 6))
     assert list(arguments) == ["windows"]
-    assert [arguments["windows"][i].sequence_id for i in range(2)] == [36, 45]
+    assert [window.sequence_id for window in arguments["windows"]] == [54, 55]
     assert [tokens.tolist() for tokens in parts.tokens(range(4, 6))] == WINDOWS[4:6].tolist()
 
 
@@ -107,15 +82,19 @@ def test_the_digest_depends_on_tokens_ids_and_mask_only(tmp_path: Path) -> None:
         WindowParts(WINDOWS, sequence_ids=range(1, 24)),
         WindowParts(WINDOWS, targets_mask=mask),
         WindowParts(WINDOWS, targets_mask=~mask),
+        WindowParts(GivenWindows(WINDOWS, targets_mask=~mask)),
     ]
     assert len({parts.digest() for parts in others} | set(digests)) == len(others) + 1
 
 
-def test_a_window_set_says_its_own_digest() -> None:
-    sets = [Windows([Window(i, row) for i, row in enumerate(rows)]) for rows in (WINDOWS, WINDOWS)]
-    assert WindowParts(sets[0]).digest() == WindowParts(sets[1]).digest()
-    assert WindowParts(sets[0]).digest() != WindowParts(sets[0], range(1, 24)).digest()
-    assert WindowParts(sets[0]).digest() != WindowParts(sets[0].select(range(3))).digest()
+def test_a_corpus_says_its_own_digest() -> None:
+    def digest(tokens: np.ndarray, length: int, **arguments: Any) -> str:
+        return WindowParts(pack(tokens.reshape(-1), length), **arguments).digest()
+
+    assert digest(WINDOWS, 10) == digest(WINDOWS.copy(), 10)
+    others = [digest(WINDOWS, 10), digest(WINDOWS, 5), digest(WINDOWS[::-1], 10)]
+    others.append(digest(WINDOWS, 10, sequence_ids=range(1, 24)))
+    assert len(set(others)) == len(others)
 
 
 def test_a_lock_keeps_others_out_until_it_is_released(tmp_path: Path) -> None:

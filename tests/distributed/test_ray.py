@@ -104,9 +104,10 @@ def test_it_goes_on_with_what_workers_have_left_and_refuses_other_facts(tmp_path
 def test_a_bad_window_is_named_and_the_other_units_are_kept(tmp_path: Path) -> None:
     windows = WINDOWS.copy()
     windows[9, 4] = 200
+    np.save(tmp_path / "windows.npy", windows)
     path = tmp_path / "ray"
-    with pytest.raises(sl.InvalidArgumentError, match="200"):
-        run(path, windows)
+    with pytest.raises(sl.InvalidArgumentError, match="window 9 has token id 200"):
+        run(path, tmp_path / "windows.npy")
     assert len(list(path.glob(".units/unit-*[0-9]/manifest.json"))) == 5
 
 

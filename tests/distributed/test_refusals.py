@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_a_finished_cache_of_other_facts(
         capture(finished, **arguments)
     words = {
         "windows": "window 20" if len(change.get("windows", ())) == 23 else "23 sequences, not 22",
-        "sequence_ids": "sequence_id 0, not 1",
+        "sequence_ids": "holds sequence_id 0 in its place, not 1",
     }
     assert words.get(next(iter(change)), field) in str(caught.value)
     assert sl.open(finished).digest == digest
@@ -146,11 +147,21 @@ def test_an_unfinished_cache_without_units_is_left_alone(tmp_path: Path) -> None
     assert not (tmp_path / "cache" / ".units").exists()
 
 
-def test_a_wrong_token_is_found_with_its_unit(tmp_path: Path) -> None:
+def test_an_incomplete_cache_without_units_is_no_result(tmp_path: Path) -> None:
+    """As a writer leaves it that died between its last shard and the end."""
+    capture(tmp_path / "cache", codec="packed")
+    manifest = sl.open(tmp_path / "cache").manifest
+    replace(manifest, complete=False).write(tmp_path / "cache")
+    with pytest.raises(sl.MismatchError, match="incomplete"):
+        capture(tmp_path / "cache", codec="packed")
+
+
+def test_a_wrong_token_in_a_file_is_found_in_its_turn(tmp_path: Path) -> None:
     windows = WINDOWS.copy()
     windows[9, 4] = 200
-    with pytest.raises(sl.InvalidArgumentError, match=r"unit 2, which starts at window 8: .*200"):
-        capture(tmp_path / "cache", windows)
+    np.save(tmp_path / "windows.npy", windows)
+    with pytest.raises(sl.InvalidArgumentError, match="window 9 has token id 200"):
+        capture(tmp_path / "cache", tmp_path / "windows.npy")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +177,7 @@ def test_a_wrong_token_is_found_with_its_unit(tmp_path: Path) -> None:
         ({"sequence_ids": [1] * 23}, "sequence_id 1 occurs more than once"),
         ({"sequence_ids": [1]}, "sequence_ids has 1 items for 23 windows"),
         ({"targets_mask": MASK[:2]}, "targets_mask has 2 items for 23 windows"),
-        ({"windows": iter(WINDOWS)}, "windows must be an array, a path or a list"),
+        ({"windows": iter(WINDOWS)}, "windows must have a length and random access"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -28,6 +28,9 @@ from worker_processes import (
 
 import sparselogits as sl
 
+#: Every batch is committed before the next one is read.
+COMMITTED: dict[str, Any] = {"flush_seconds": 0.0, "overlap": False}
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> sl.Cache:
@@ -88,7 +91,7 @@ def test_content_and_shards_do_not_depend_on_the_number_of_workers(
 def test_others_take_the_units_of_a_killed_worker(alone: sl.Cache, tmp_path: Path) -> None:
     """Also the one in whose middle it was: what it had committed there is not done again."""
     path = tmp_path / "cache"
-    dead = start(work, path, 3, rank=0, world_size=2, codec="packed", flush_seconds=0.0)
+    dead = start(work, path, 3, rank=0, world_size=2, codec="packed", **COMMITTED)
     assert ended(dead) == -signal.SIGKILL  # in unit 2, after unit 0 and one batch of two
     assert ended(start(work, path, rank=1, world_size=2, codec="packed")) == 0
     cache = check_equal(path, alone, "packed")
@@ -115,7 +118,7 @@ def test_with_the_codec_compact_an_interruption_leaves_no_trace(
 ) -> None:
     assert run(tmp_path / "straight", 2, codec="compact") == [0, 0]
     path = tmp_path / "cache"
-    assert ended(start(work, path, 3, codec="compact", flush_seconds=0.0)) == -signal.SIGKILL
+    assert ended(start(work, path, 3, codec="compact", **COMMITTED)) == -signal.SIGKILL
     assert run(path, 2, codec="compact") == [0, 0]
     cache = check_equal(path, alone, "compact")
     assert layout(cache) == layout(sl.open(tmp_path / "straight"))

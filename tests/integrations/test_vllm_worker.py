@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -154,6 +155,17 @@ def test_a_preempted_request_starts_again(toy_vllm: ModuleType) -> None:
     answers = ask(toy_vllm, ToyModel(), max_num_batched_tokens=8, preempted={3: 3})
     for index, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True)):
         assert_same(unpack(answer), expected(prompt, index))
+
+
+def test_an_aborted_request_leaves_nothing_behind(toy_vllm: ModuleType) -> None:
+    module = importlib.import_module("vllm.v1.worker.gpu.sample.prompt_logprob")
+    worker = module.PromptLogprobsWorker(1, torch.device("cpu"))
+    before = {name: dict(value) for name, value in vars(worker).items()}
+    worker.add_request("a", 0, parameters(toy_vllm, [1, 2, 3], 0))
+    (ours,) = vars(worker).keys() - before.keys()
+    assert "a" in vars(worker)[ours]
+    worker.remove_request("a")
+    assert vars(worker) == {**before, ours: {}}
 
 
 class Flawed(ToyModel):

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_points import philox4x32
-from sparselogits._sampling_torch import sample_with_torch
 from sparselogits.sampling import SAMPLERS, Draws, SampleOptions, check_keys, check_options
+from sparselogits.sampling_torch.points import philox4x32
+from sparselogits.sampling_torch.rows import sample_with_torch
 
 
 def make_logits(rows: int, vocabulary: int, seed: int = 0, scale: float = 2.5) -> Any:
@@ -210,7 +210,7 @@ class TestSameDrawsEverywhere:
 
     def test_torch_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         logits = make_logits(13, 500)
-        monkeypatch.setattr("sparselogits._sampling_torch._LOGITS_PER_CHUNK", 2000)
+        monkeypatch.setattr("sparselogits.sampling_torch.rows._LOGITS_PER_CHUNK", 2000)
         assert_same(sl.sample(logits), torch_path(logits))
 
     @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits._sampling_proposal import exp_masses
 from sparselogits.sampling import SAMPLERS
+from sparselogits.sampling_torch.proposal import exp_masses
 
 
 def softmax(logits: Any) -> Any:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sparselogits as sl
-from sparselogits import _sampling_tiles as tiles
-from sparselogits import _sampling_torch
-from sparselogits._sampling_compaction import DrawnRows, compact
-from sparselogits._sampling_torch import sample_with_torch
 from sparselogits.sampling import SAMPLERS, SampleOptions, check_keys, check_options
+from sparselogits.sampling_torch import rows as sampling_rows
+from sparselogits.sampling_torch import tiles
+from sparselogits.sampling_torch.compaction import DrawnRows, compact
+from sparselogits.sampling_torch.rows import sample_with_torch
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -178,7 +178,7 @@ def test_chunks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for changes in ({}, {"proposal_temperature": 0.8}, {"sampler": "systematic"}):
         whole = torch_path(logits, **changes)
         with monkeypatch.context() as patch:
-            patch.setattr(_sampling_torch, "_LOGITS_PER_CHUNK", 2000)
+            patch.setattr(sampling_rows, "_LOGITS_PER_CHUNK", 2000)
             parts = torch_path(logits, **changes)
         for a, b in zip(whole, parts, strict=True):
             assert torch.equal(a, b)
@@ -203,9 +203,9 @@ def test_no_value_is_looked_at_before_the_sizes(
         logits = torch.empty((6, 1000), dtype=torch.bfloat16)
         words = torch.empty((6, 4), dtype=torch.int64)
         if options.weighted:
-            drawn = _sampling_torch._draw_with_proposal(logits, words, options)
+            drawn = sampling_rows._draw_with_proposal(logits, words, options)
         else:
-            drawn = _sampling_torch._draw_plain(logits, words, options, tiles)
+            drawn = sampling_rows._draw_plain(logits, words, options, tiles)
     assert drawn.tokens.shape == (6, options.rounds)
 
     reads = []
@@ -243,7 +243,7 @@ def test_a_gpu_is_waited_for_once(changes: dict[str, Any], pure: bool) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 1 << 22], ids=["row by row", "all rows"])
 def test_the_first_row_at_fault_is_named(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sampling_torch, "_LOGITS_PER_CHUNK", chunk)
+    monkeypatch.setattr(sampling_rows, "_LOGITS_PER_CHUNK", chunk)
     logits = make_logits(5, 600)
     logits[4, 0] = torch.nan
     logits[3, 599] = torch.inf

@@ -12,35 +12,12 @@ pytest.importorskip("transformers")
 
 import torch
 from capture_models import CONTEXT, VOCABULARY, HeadlessModel, PlainModel, llama
+from captured import Tokenizer, contents
 
 import sparselogits as sl
 from sparselogits.capture import CaptureProgress
 
 WINDOWS = np.random.default_rng(0).integers(0, VOCABULARY, (7, 12))
-
-
-class Tokenizer:
-    """As much of a tokenizer as capture looks at."""
-
-    def __init__(self, size: int) -> None:
-        self._vocabulary = {f"t{i}": i for i in range(size)}
-
-    def __len__(self) -> int:
-        return len(self._vocabulary)
-
-    def get_vocab(self) -> dict[str, int]:
-        return self._vocabulary
-
-
-def contents(cache: sl.Cache) -> list[tuple[Any, ...]]:
-    """Everything stored, sequence by sequence in the order of their ids."""
-    rows = []
-    for index in np.argsort(cache.sequence_ids):
-        seq = cache[int(index)]
-        ids = None if seq.input_ids is None else seq.input_ids.tolist()
-        entries = (seq.offsets.tolist(), seq.token_ids.tolist(), seq.weights.tolist())
-        rows.append((seq.sequence_id, ids, *entries))
-    return rows
 
 
 def test_the_cache_holds_the_draws_of_the_models_own_logits(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 pytest.importorskip("transformers")
 
 from capture_models import VOCABULARY, PlainModel, gpt2, llama
-from test_capture import Tokenizer
+from captured import Tokenizer, contents
 from torch import nn
 
 import sparselogits as sl
-from sparselogits.capture import CaptureCheck
+from sparselogits.capture import CaptureCheck, GivenWindows
+from sparselogits.capture.recorded_draws import recorded_draws
 
 WINDOWS = np.random.default_rng(0).integers(0, VOCABULARY, (20, 16))
 SAMPLERS = ("multinomial", "systematic", "stratified")
@@ -102,6 +103,40 @@ def test_an_offset_is_drawn_again(model: nn.Module, tmp_path: Path) -> None:
     assert "systematic_offset" not in without.metadata
     wrong = rewritten(without, tmp_path / "e", {"systematic_offset": "0.5"})
     assert names(check(model, wrong)) == ["redraw"]
+
+
+@pytest.mark.parametrize("sampler", ["systematic", "multinomial"])
+def test_a_sum_of_caches_is_drawn_again_part_by_part(
+    sampler: str, model: nn.Module, tmp_path: Path
+) -> None:
+    parts: list[dict[str, Any]] = [{"offset": 0.25}, {"offset": 0.75}]
+    if sampler == "multinomial":
+        parts = [{"seed": 1, "rounds": 20}, {"seed": 2, "rounds": 30}]
+    for number, part in enumerate(parts):
+        sl.capture(model, WINDOWS, tmp_path / str(number), sampler=sampler, progress=False, **part)
+    sl.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "sum", rounds="add")
+    summed = sl.open(tmp_path / "sum")
+    report = check(model, summed)
+    assert (report.ok, report.redraw_match, report.redraw_positions) == (True, 1, 1)
+    wrong = {"seeds": "1,3"} if sampler == "multinomial" else {"systematic_offsets": "0.0,0.5"}
+    assert names(check(model, rewritten(summed, tmp_path / "wrong", wrong))) == ["redraw"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"seed": "x"},
+        {"seed": "-1"},
+        {"seed": str(2**64)},
+        {"seeds": "1,2"},
+        {"seeds": "1,2", "added_rounds": "20,20"},
+        {"seed": "1", "added_rounds": "50,0"},
+        {"seed": "1", "systematic_offset": "half"},
+    ],
+)
+def test_draws_whose_making_is_not_recorded(facts: dict[str, str]) -> None:
+    assert recorded_draws(sl.CacheConfig(vocab_size=7, rounds=50), facts) == []
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -208,6 +243,19 @@ def test_windows_of_documents_must_be_given(model: nn.Module, tmp_path: Path) ->
         check(model, packed)
 
 
+def test_windows_that_keep_documents_apart_otherwise_are_caught(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    documents = [np.arange(1, 30), np.arange(5, 60), np.arange(2, 40)]
+
+    def packed(packing: str) -> sl.tokens.WindowSet:
+        return sl.tokens.pack(sl.tokens.open_tokens(documents), 24, packing)
+
+    apart = sl.capture(model, packed("concat-documents"), tmp_path / "c", progress=False)
+    assert check(model, apart, windows=packed("concat-documents")).ok
+    assert "windows" in names(check(model, apart, windows=packed("concat")))
+
+
 def test_masked_positions_are_left_out_and_others_must_not_be_empty(
     model: nn.Module, tmp_path: Path
 ) -> None:
@@ -218,7 +266,15 @@ def test_masked_positions_are_left_out_and_others_must_not_be_empty(
     assert report.draws is not None
     assert report.draws.positions == mask.sum()
     wrong = rewritten(cache, tmp_path / "d", {"targets_mask": "none"})
-    assert names(check(model, wrong)) == ["empty_positions"]
+    assert names(check(model, wrong, windows=WINDOWS)) == ["empty_positions"]
+    unsure = check(model, wrong)
+    assert unsure.ok
+    assert "positions have no draws, and no mask is recorded" in unsure.notes[0]
+    masked = GivenWindows(WINDOWS, targets_mask=mask)
+    again = sl.capture(model, masked, tmp_path / "e", progress=False)
+    assert again.metadata == cache.metadata
+    assert contents(again) == contents(cache)
+    assert check(model, again, windows=masked).ok
 
 
 def test_the_tokenizer_is_compared(model: nn.Module, tmp_path: Path) -> None:

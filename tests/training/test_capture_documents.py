@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from capture_models import FAMILIES, VOCABULARY, PlainModel, bloom, gemma2, llam
 from torch import nn
 
 import sparselogits as sl
-from sparselogits.capture import CacheSink, Window, capture_many, documents, teacher_pass
+from sparselogits.capture import CacheSink, Window, capture_many, documents
 from sparselogits.capture.documents import DocumentRuns, PackedBatch
 from sparselogits.capture.modes import float32_head
 from sparselogits.capture.replay import SplitModel
 from sparselogits.capture.teacher_rows import teacher_rows
+from sparselogits.capture.window_set import WindowRange
 from sparselogits.errors import InvalidArgumentError
 
 PROBE = torch.arange(16).view(2, 8) * 5
@@ -178,38 +178,28 @@ def test_windows_of_one_document_need_no_way_of_keeping_them_apart() -> None:
         assert packed_logits(PlainModel(), whole).shape == (5, VOCABULARY)
 
 
-@pytest.mark.parametrize("starts", [[], [1], [0, 3, 3], [0, 4, 2], [0, 6]])
-def test_starts_that_are_none_are_refused(starts: list[int]) -> None:
-    window = Window(7, 0, np.arange(6), np.ones(6, np.bool_), np.array(starts, np.int64))
-    with pytest.raises(InvalidArgumentError, match="window 7: document_starts must ascend from 0"):
-        PackedBatch.of(torch.arange(6)[None], [window])
+class Source(WindowRange):
+    """The windows above, as a set that says what they are."""
+
+    def __init__(self, **facts: str) -> None:
+        super().__init__(len(LENGTHS))
+        self._facts = facts
+
+    @property
+    def description(self) -> dict[str, str]:
+        return self._facts
+
+    def _window(self, place: int) -> Window:
+        return windows()[place]
 
 
-class Stream:
-    """Stands in for a `WindowStream` over a source that knows its documents."""
-
-    num_positions = None
-
-    def __init__(self, source: list[Window], **_: Any) -> None:
-        self._source = source
-
-    def batches(self, size: int, skip: Any) -> Iterator[list[Window]]:
-        todo = [window for window in self._source if not skip(window)]
-        yield from (todo[i : i + size] for i in range(0, len(todo), size))
+MASKED = {"document_mask": "no attention across documents", "position_ids": "from 0 in each"}
 
 
-class Source(list[Window]):
-    description = {"document_mask": "block-diagonal", "position_ids": "from 0 in each document"}  # noqa: RUF012
-
-
-def test_documents_are_captured_and_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(teacher_pass, "WindowStream", Stream)
+def test_documents_are_captured_recorded_and_checked(tmp_path: Path) -> None:
     model = llama()
-    cache = sl.capture(model, Source(windows()), tmp_path / "c", seed=3, progress=False)
-    assert cache.metadata["document_mask"] == "block-diagonal"
-    assert cache.metadata["position_ids"] == "from 0 in each document"
+    cache = sl.capture(model, Source(**MASKED), tmp_path / "c", seed=3, progress=False)
+    assert {key: cache.metadata[key] for key in MASKED} == MASKED
     with torch.inference_mode():
         logits = alone_logits(model, windows()).numpy()
     keys = np.concatenate([[(w.sequence_id, t) for t in range(len(w.tokens))] for w in windows()])
@@ -217,26 +207,25 @@ def test_documents_are_captured_and_recorded(
     stored = cache.read_sequences(np.arange(len(cache)))
     np.testing.assert_array_equal(stored.token_ids, draws.token_ids)
     np.testing.assert_array_equal(stored.counts, draws.counts)
+    report = sl.check_capture(model, cache, Source(**MASKED), fraction=1.0, progress=False)
+    assert (report.ok, report.redraw_match) == (True, 1)
+    whole = [window.tokens for window in windows()]
+    wrong = sl.check_capture(model, cache, whole, fraction=1.0, progress=False)
+    assert [problem.name for problem in wrong.problems] == ["distribution"]
 
 
-def test_documents_are_not_captured_into_a_cache_that_denies_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(teacher_pass, "WindowStream", Stream)
+def test_documents_are_not_captured_into_a_cache_that_denies_them(tmp_path: Path) -> None:
     message = r"window 0 has several documents, but .* says document_mask 'none'"
     with pytest.raises(InvalidArgumentError, match=message):
-        sl.capture(llama(), windows(), tmp_path / "c", progress=False)
+        sl.capture(llama(), Source(), tmp_path / "c", progress=False)
     config = sl.CacheConfig(vocab_size=VOCABULARY)
     with (
         sl.CacheWriter(tmp_path / "d", config) as writer,
         pytest.raises(InvalidArgumentError, match=message),
     ):
-        capture_many(llama(), windows(), [CacheSink(writer, 0)], progress=False)
+        capture_many(llama(), Source(), [CacheSink(writer, 0)], progress=False)
 
 
 def test_facts_of_a_source_do_not_replace_those_of_the_run(tmp_path: Path) -> None:
-    class Wrong(list[list[int]]):
-        description = {"seed": "7"}  # noqa: RUF012
-
     with pytest.raises(InvalidArgumentError, match=r"metadata\['seed'\] is '7', but"):
-        sl.capture(llama(), Wrong([[1, 2]]), tmp_path / "c", progress=False)
+        sl.capture(llama(), Source(seed="7"), tmp_path / "c", progress=False)

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from capture_models import VOCABULARY, gpt2, llama
-from test_capture import contents
+from captured import contents
 
 import sparselogits as sl
 

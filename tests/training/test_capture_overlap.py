@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
 import traceback
@@ -18,7 +19,7 @@ pytest.importorskip("transformers")
 
 import torch
 from capture_models import VOCABULARY, llama
-from test_capture import contents
+from captured import contents
 
 import sparselogits as sl
 from sparselogits.capture import TeacherRows, Window, capture_many
@@ -97,16 +98,20 @@ def test_the_teacher_waits_for_a_slow_sink() -> None:
     model = llama()
     heads: list[int] = []
     model.get_output_embeddings().register_forward_hook(lambda *_: heads.append(1))
-    computed: list[int] = []
+    capture_many(model, WINDOWS, [Sink()], batch_size=1, chunk_rows=5, progress=False)
+    self_check = len(heads) - 18
+    heads.clear()
+    ahead: list[int] = []
 
     def slow(added: int) -> None:
-        time.sleep(0.02)
-        computed.append(len(heads))
+        deadline = time.monotonic() + 20
+        while len(heads) - self_check < min(added + 2, 18) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)  # enough for one more
+        ahead.append(len(heads) - self_check - added)
 
     capture_many(model, WINDOWS, [Sink(slow)], batch_size=1, chunk_rows=5, progress=False)
-    before = len(heads) - 18  # the self-check
-    ahead = [count - before - number for number, count in enumerate(computed, 1)]
-    assert max(ahead) == 2
+    assert ahead == [2] * 16 + [1, 0]
 
 
 def test_an_error_of_a_sink_stops_the_teacher_and_keeps_its_traceback() -> None:
@@ -174,7 +179,7 @@ def test_ctrl_c_while_waiting_for_the_sink_waits_until_it_is_done() -> None:
 
     def work() -> None:
         for _ in range(2):
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             time.sleep(0.1)
         done.append(True)
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from capture_models import VOCABULARY, llama
-from test_capture import contents
+from captured import contents
 from torch import nn
 
 import sparselogits as sl

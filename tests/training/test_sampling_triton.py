@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
-from sparselogits import _sampling_tiles as tiles
-from sparselogits import _sampling_torch, _sampling_triton
-from sparselogits._sampling_torch import best_backend, sample_with_torch
 from sparselogits.sampling import SAMPLERS, check_keys, check_options
+from sparselogits.sampling_torch import rows as sampling_rows
+from sparselogits.sampling_torch import tiles, triton_tiles
+from sparselogits.sampling_torch.rows import best_backend, sample_with_torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LOWEST = float(np.finfo(np.float32).min)
@@ -47,7 +47,7 @@ def draws_by(
 
 
 def by_triton(logits: torch.Tensor, keys: Any = None, **changes: Any) -> sl.Draws[torch.Tensor]:
-    return draws_by(_sampling_triton, logits, keys, **changes)
+    return draws_by(triton_tiles, logits, keys, **changes)
 
 
 def assert_same_as_core(logits: torch.Tensor, keys: Any = None, **changes: Any) -> None:
@@ -74,7 +74,7 @@ def test_statistics_are_those_of_pure_torch(temperature: float) -> None:
     logits = make_logits(3, grid.num_columns)
     logits[1] -= torch.linspace(0, 45, grid.num_columns)
     logits[2, 300:] = -torch.inf
-    ours = _sampling_triton.statistics(logits.to(DEVICE), grid, temperature)
+    ours = triton_tiles.statistics(logits.to(DEVICE), grid, temperature)
     for mine, theirs in zip(ours, tiles.statistics(logits, grid, temperature), strict=True):
         assert torch.equal(mine.cpu(), theirs)
 
@@ -98,7 +98,7 @@ def test_tokens_are_those_of_pure_torch(temperature: float) -> None:
     places = (tile.repeat_interleave(2)[None], offset)
     expected = tiles.tokens(logits, grid, temperature, tile_max, *places)
     arguments = [each.to(DEVICE) for each in (tile_max, *places)]
-    ours = _sampling_triton.tokens(logits.to(DEVICE), grid, temperature, *arguments)
+    ours = triton_tiles.tokens(logits.to(DEVICE), grid, temperature, *arguments)
     assert torch.equal(ours.cpu().long(), expected)
 
 
@@ -174,7 +174,7 @@ def test_memory_layout_changes_nothing(view: Any) -> None:
 
 
 def test_chunks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sampling_torch, "_LOGITS_PER_CHUNK", 100)
+    monkeypatch.setattr(sampling_rows, "_LOGITS_PER_CHUNK", 100)
     assert_same_as_core(make_logits(7, 500), rounds=20)
 
 
@@ -214,7 +214,7 @@ class _Recorder:
 
 def test_every_launch_forbids_fused_multiply_adds(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = _Recorder()
-    monkeypatch.setattr(_sampling_triton, "kernels", recorder)
+    monkeypatch.setattr(triton_tiles, "kernels", recorder)
     with suppress(sl.InvalidArgumentError):  # nothing was computed
         by_triton(torch.zeros((1, 5), device=DEVICE))
     assert set(recorder.launches) == {"statistics", "scaled_uniforms", "tokens"}
@@ -227,13 +227,13 @@ def test_a_gpu_that_triton_supports_gets_the_kernels(
     capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    expected = _sampling_triton if capability >= (8, 0) else tiles
+    expected = triton_tiles if capability >= (8, 0) else tiles
     assert best_backend(torch.device("cuda", 1)) is expected
     assert best_backend(torch.device("cpu")) is tiles
 
 
 def test_pure_torch_where_triton_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sampling_torch, "find_spec", lambda name: None)
+    monkeypatch.setattr(sampling_rows, "find_spec", lambda name: None)
     assert best_backend(torch.device("cuda", 0)) is tiles
 
 
@@ -248,7 +248,7 @@ def test_a_gpu_draws_what_the_cpu_draws(vocab_size: int, dtype: torch.dtype) -> 
             for temperature in (1.0, 0.8):
                 options = {"sampler": sampler, "rounds": rounds, "temperature": temperature}
                 expected = sl.sample(logits, **options)
-                for backend in (_sampling_triton, tiles):
+                for backend in (triton_tiles, tiles):
                     draws = draws_by(backend, logits.cuda(), **options)
                     assert torch.equal(draws.offsets.cpu(), expected.offsets)
                     assert torch.equal(draws.token_ids.cpu(), expected.token_ids)

@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sparselogits import _sampling_triton_kernels as kernels
+from sparselogits.sampling_torch import triton_kernels as kernels
 
 LOGITS = {
     "logits": "*bf16",

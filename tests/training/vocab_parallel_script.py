@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 
 import sparselogits as sl
-from sparselogits import _sampling_shards, _sampling_torch
 from sparselogits.sampling import SAMPLERS
+from sparselogits.sampling_torch import rows as sampling_rows
+from sparselogits.sampling_torch import shards as sampling_shards
 from sparselogits.torch import sample_vocab_parallel
 
 ROWS = 6
@@ -86,23 +87,23 @@ def with_keys_and_bfloat16_in_any_order(rank: int, columns: list[int]) -> None:
 
 def in_chunks_of_rows(rank: int, columns: list[int]) -> None:
     for options in (OPTIONS["stratified"], OPTIONS["proposal"]):
-        before, _sampling_torch._LOGITS_PER_CHUNK = _sampling_torch._LOGITS_PER_CHUNK, 1000
+        before, sampling_rows._LOGITS_PER_CHUNK = sampling_rows._LOGITS_PER_CHUNK, 1000
         try:
             equals_whole_rows(rank, columns, options)
         finally:
-            _sampling_torch._LOGITS_PER_CHUNK = before
+            sampling_rows._LOGITS_PER_CHUNK = before
 
 
 def by_triton(rank: int, columns: list[int]) -> None:
-    from sparselogits import _sampling_triton
+    from sparselogits.sampling_torch import triton_tiles
 
-    before = _sampling_shards.best_backend
-    _sampling_shards.best_backend = lambda device: _sampling_triton
+    before = sampling_shards.best_backend
+    sampling_shards.best_backend = lambda device: triton_tiles
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             equals_whole_rows(rank, columns, {"temperature": 0.9})
     finally:
-        _sampling_shards.best_backend = before
+        sampling_shards.best_backend = before
 
 
 def without_rows(rank: int, columns: list[int]) -> None:

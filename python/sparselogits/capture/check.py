@@ -12,7 +12,9 @@ import numpy.typing as npt
 from sparselogits.capture.check_report import CaptureCheck, report_check
 from sparselogits.capture.progress import ProgressCallback
 from sparselogits.capture.provenance import NO_DOCUMENT_MASK
+from sparselogits.capture.recorded_draws import recorded_draws
 from sparselogits.capture.teacher_pass import capture_many
+from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import WindowSource
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.reader import Cache
@@ -65,11 +67,9 @@ def check_capture(
     if not isinstance(cache, Cache):
         cache = open_cache(cache)
     chosen = _choose(cache, fraction, seed)
-    facts = cache.metadata
-    draw_seed = _recorded_seed(facts)
-    sink = CheckSink(
-        cache, chosen, draw_seed, float(facts.get("systematic_offset", "0")), replicate_seed=seed
-    )
+    parts = recorded_draws(cache.config, cache.metadata)
+    sink = CheckSink(cache, chosen, parts, replicate_seed=seed)
+    given = None if windows is None else window_facts(windows)
     if windows is None:
         windows, sequence_ids = _stored_windows(cache, chosen)
     capture_many(
@@ -82,7 +82,7 @@ def check_capture(
         sequence_ids=sequence_ids,
         progress=progress,
     )
-    return report_check(model, tokenizer, cache, chosen, sink)
+    return report_check(model, tokenizer, cache, chosen, sink, given)
 
 
 def _choose(cache: Cache, fraction: float, seed: int) -> npt.NDArray[np.int64]:
@@ -93,11 +93,6 @@ def _choose(cache: Cache, fraction: float, seed: int) -> npt.NDArray[np.int64]:
         raise InvalidArgumentError(f"{cache.path} has no positions: there is nothing to check")
     count = max(1, round(fraction * len(filled)))
     return np.sort(np.random.default_rng(seed).choice(filled, count, replace=False))
-
-
-def _recorded_seed(facts: dict[str, str]) -> int | None:
-    text = facts.get("seed", "")
-    return int(text) if text.isdecimal() and int(text) < 2**64 else None
 
 
 def _stored_windows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits.capture import model_facts
+from sparselogits.capture.provenance import NO_DOCUMENT_MASK
 from sparselogits.fingerprint import fingerprint_tokenizer
 from sparselogits.reader import Cache
 
@@ -79,16 +81,23 @@ def report_check(
     cache: Cache,
     chosen: npt.NDArray[np.int64],
     sink: CheckSink,
+    given: Mapping[str, str] | None,
 ) -> CaptureCheck:
-    """The verdict on what a `CheckSink` has seen of the chosen sequences."""
+    """The verdict on what a `CheckSink` has seen of the chosen sequences.
+
+    Args:
+        given: What the windows that were given say of themselves; None where none were.
+    """
     notes: list[str] = []
     problems = [*_windows(cache, chosen, sink), *_identities(model, tokenizer, cache, notes)]
+    if given is not None:
+        problems += _documents(cache, given)
     if sink.empty and cache.metadata.get("targets_mask") == "none":
-        problems.append(
-            Problem(
-                "empty_positions", f"{sink.empty} positions have no draws, and no mask is recorded"
-            )
-        )
+        message = f"{sink.empty} positions have no draws, and no mask is recorded"
+        if given is not None:
+            problems.append(Problem("empty_positions", message))
+        else:
+            notes.append(message)
     tests = sink.statistics.result()
     if tests is not None:
         problems += _draws(tests, cache, sink.shifted)
@@ -150,6 +159,16 @@ def _windows(cache: Cache, chosen: npt.NDArray[np.int64], sink: CheckSink) -> li
             )
         )
     return problems
+
+
+def _documents(cache: Cache, given: Mapping[str, str]) -> list[Problem]:
+    """The same tokens with other documents have other distributions at most positions."""
+    now = given.get("document_mask", NO_DOCUMENT_MASK)
+    recorded = cache.metadata.get("document_mask", NO_DOCUMENT_MASK)
+    if now == recorded:
+        return []
+    message = f"their document_mask is {now!r}, recorded is {recorded!r}"
+    return [Problem("windows", message)]
 
 
 def _identities(model: nn.Module, tokenizer: Any, cache: Cache, notes: list[str]) -> list[Problem]:

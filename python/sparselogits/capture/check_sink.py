@@ -11,6 +11,7 @@ import torch
 
 from sparselogits.capture.devices import SAMPLES_IN_CPU_MEMORY, for_sampling
 from sparselogits.capture.draw_statistics import DrawStatistics
+from sparselogits.capture.recorded_draws import DrawPart
 from sparselogits.capture.row_facts import Entries, Judged, RowFacts
 from sparselogits.capture.teacher_rows import TeacherRows
 from sparselogits.capture.windows import Window
@@ -30,8 +31,7 @@ class CheckSink:
     Args:
         cache: A finished cache.
         chosen: The indices of the sequences that are looked at.
-        draw_seed: The seed that the draws are said to have; None: they are not drawn again.
-        offset: Of systematic draws.
+        parts: How the draws are said to have been made; none: they are not drawn again.
         replicate_seed: Gives the seeds of the replicates.
 
     Attributes:
@@ -53,14 +53,12 @@ class CheckSink:
         self,
         cache: Cache,
         chosen: npt.NDArray[np.int64],
-        draw_seed: int | None,
-        offset: float,
+        parts: Sequence[DrawPart],
         replicate_seed: int,
     ) -> None:
         self._cache = cache
         self._chosen = set(chosen.tolist())
-        self._draw_seed = draw_seed
-        self._offset = offset
+        self._parts = parts
         positions = int(cache.sequence_lengths[chosen].sum())
         count = max(_LEAST_REPLICATES, -(-_REPLICATED_POSITIONS // max(1, positions)))
         self._seeds = np.random.SeedSequence(replicate_seed).generate_state(count, np.uint64)
@@ -115,15 +113,17 @@ class CheckSink:
         columns = (offsets, stored.token_ids, self._values(stored.counts, stored.weights))
         entries = Entries.of(*(torch.as_tensor(c, device=logits.device) for c in columns))
         judged = facts.judge(entries)
-        replicates = [self._draw(facts, logits, keys, int(seed), 0.0) for seed in self._seeds]
+        # A sum of caches is a sample of all their rounds, so it has replicates as any other.
+        others = [DrawPart(config.rounds, int(seed), 0.0) for seed in self._seeds]
+        replicates = [self._draw(facts, logits, keys, other) for other in others]
         self.statistics.add(facts, judged, replicates)
-        if self._draw_seed is not None:
-            again = self._draw(facts, logits, keys, self._draw_seed, self._offset)
+        if self._parts:
+            again = [self._draw(facts, logits, keys, part) for part in self._parts]
             self.redrawn += config.rounds * len(filled)
             common = _common(judged, again, len(filled))
             self.same += float(common.sum())
             self.same_positions += int((common > config.rounds - 0.5).sum())
-            self.same_by_chance += float(_common(judged, replicates[0], len(filled)).sum())
+            self.same_by_chance += float(_common(judged, replicates[:1], len(filled)).sum())
         self._compare_neighbours(facts, entries, rows, filled)
 
     def finish(self, windows: Sequence[Window]) -> None:
@@ -132,19 +132,17 @@ class CheckSink:
     def flush(self) -> None:
         """Nothing is written."""
 
-    def _draw(
-        self, facts: RowFacts, logits: torch.Tensor, keys: Any, seed: int, offset: float
-    ) -> Judged:
+    def _draw(self, facts: RowFacts, logits: torch.Tensor, keys: Any, part: DrawPart) -> Judged:
         config = self._cache.config
         draws = sample(
             for_sampling(logits),
-            rounds=config.rounds,
+            rounds=part.rounds,
             sampler=config.sampler,
             temperature=config.temperature,
             proposal_temperature=config.proposal_temperature,
-            seed=seed,
+            seed=part.seed,
             position_keys=keys,
-            offset=offset,
+            offset=part.offset,
         )
         columns = (draws.offsets, draws.token_ids, self._values(draws.counts, draws.weights))
         return facts.judge(Entries.of(*(torch.as_tensor(c, device=logits.device) for c in columns)))
@@ -173,11 +171,15 @@ class CheckSink:
         self._shifted_draws += float(counts[usable].sum())
 
 
-def _common(stored: Judged, drawn: Judged, num_rows: int) -> torch.Tensor:
-    """(R,) float64: how many draws two sets of draws of the same rows have in common."""
-    keys, order = torch.sort(drawn.keys)
-    place = torch.searchsorted(keys, stored.keys).clamp(max=len(keys) - 1)
-    same = keys[place] == stored.keys
+def _common(stored: Judged, parts: Sequence[Judged], num_rows: int) -> torch.Tensor:
+    """(R,) float64: how many draws the stored ones and those of all parts have in common."""
+    drawn = torch.cat([part.keys for part in parts])
+    keys: torch.Tensor
+    place: torch.Tensor
+    keys, place = torch.unique(drawn, return_inverse=True)
     # Counts that come from weights carry their rounding.
-    overlap = torch.minimum(stored.counts.round(), drawn.counts.round()[order][place]) * same
+    counts = torch.cat([part.counts for part in parts]).round()
+    counts = counts.new_zeros(len(keys)).index_add_(0, place, counts)
+    nearest = torch.searchsorted(keys, stored.keys).clamp(max=len(keys) - 1)
+    overlap = torch.minimum(stored.counts.round(), counts[nearest]) * (keys[nearest] == stored.keys)
     return overlap.new_zeros(num_rows).index_add_(0, stored.rows, overlap)

@@ -68,8 +68,8 @@ class GivenWindows(WindowRange):
 
     @property
     def description(self) -> dict[str, str]:
-        """Nothing that capture would not record; only the caller knows more, in `metadata`."""
-        return {}
+        """That there are masks; of all else only the caller knows more, in `metadata`."""
+        return {} if self._masks is None else {"targets_mask": "given"}
 
     @property
     def array(self) -> npt.NDArray[Any] | None:

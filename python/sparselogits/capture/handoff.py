@@ -15,8 +15,8 @@ class Handoff:
     """Runs work in order, in a thread of its own that lives as long as this context.
 
     Leaving the context waits for what was handed over, also when an exception or Ctrl-C ends the
-    caller's part; no thread is left behind. An error in the thread ends it: what is still waiting is
-    not done, and the error is raised, as the object it is, by the next `put` or on leaving.
+    caller's part; no thread is left behind. An error ends the thread: what is still waiting is not
+    done, and the error is raised, as the object it is, by the next `put` or on leaving.
 
     Args:
         depth: How many pieces may be waiting or running before `put` waits; 0: `put` runs them
@@ -30,7 +30,7 @@ class Handoff:
         self._changed = threading.Condition()
         self._waiting: deque[Work] = deque()
         self._unfinished = 0
-        self._closing = False
+        self._closing = self._ended = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sparselogits-capture", daemon=True)
 
@@ -67,37 +67,38 @@ class Handoff:
         if self._depth == 0:
             return
         interrupt = None
-        while self._thread.is_alive():
+        # Not `join`: interrupted, it can call a thread dead that runs (Python 3.11).
+        while not self._ended:
             try:
                 with self._changed:
                     self._closing = True
                     self._changed.notify_all()
-                self._thread.join()
+                    self._changed.wait_for(lambda: self._ended)
             except KeyboardInterrupt as again:  # the thread must be gone before anything is closed
                 interrupt = again
+        self._thread.join()
         failure, self._error = self._error or interrupt, None
         if error is None and failure is not None:
             raise failure
 
     def _run(self) -> None:
-        with self._state:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closing)
-                    if not self._waiting:
-                        return
-                    work = self._waiting.popleft()
-                try:
+        try:
+            with self._state:
+                while (work := self._next()) is not None:
                     work()
-                except BaseException as error:
-                    self._fail(error)
-                    return
-                del work  # it holds a chunk of logits
-                with self._changed:
-                    self._unfinished -= 1
-                    self._changed.notify_all()
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changed:
+                    del work  # it holds a chunk of logits
+                    with self._changed:
+                        self._unfinished -= 1
+                        self._changed.notify_all()
+        except BaseException as error:
             self._error = error
-            self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _next(self) -> Work | None:
+        """The next piece; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            return self._waiting.popleft() if self._waiting else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # What only the user, or the source of the windows, can know better than capture; every other key
 # is a fact of the run.
 _USER_KEYS = ("teacher", "bos_rule", "window_packing")
-_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids")
+_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids", "targets_mask")
 
 #: metadata["document_mask"] of windows that are one document each.
 NO_DOCUMENT_MASK = "none"
@@ -46,6 +46,19 @@ def capture_metadata(
         "teacher_class": type(model).__name__,
         "teacher_dtype": model_facts.teacher_dtype(model),
         "teacher_weights_fingerprint": model_facts.weights_fingerprint(model),
+        **run_facts(seed, masked, offset),
+    }
+    return with_given_facts(facts, source, user)
+
+
+def run_facts(seed: int, masked: bool, offset: float) -> dict[str, str]:
+    """The facts of a capture that do not depend on what the teacher runs in.
+
+    Args:
+        masked: Whether a targets_mask was given.
+        offset: Of systematic draws; recorded where it is not 0.
+    """
+    facts = {
         "head_dtype": "float32",
         "seed": str(seed),
         "targets_mask": "given" if masked else "none",
@@ -59,6 +72,19 @@ def capture_metadata(
     }
     if offset != 0:
         facts["systematic_offset"] = repr(float(offset))
+    return facts
+
+
+def with_given_facts(
+    facts: Mapping[str, str], source: Mapping[str, str] | None, user: Mapping[str, str] | None
+) -> dict[str, str]:
+    """The facts of a run with those of the source of windows and of the user added.
+
+    Raises:
+        InvalidArgumentError: Given ones are not str to str, or contradict a fact that is not
+            theirs.
+    """
+    facts = dict(facts)
     for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
         for key, value in (given or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):

@@ -96,6 +96,7 @@ def capture_many(
                     for rows in teacher_rows(split, documents, batch, chunk_rows):
                         left -= len(rows.positions)
                         handoff.put(partial(consumer.add, rows, None if left else batch))
+                        del rows  # or two chunks would be alive while the next is computed
                     meter.reach(consumer.positions, consumer.sequences)
             meter.reach(consumer.positions, consumer.sequences)
         except BaseException:

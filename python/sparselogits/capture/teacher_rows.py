@@ -73,8 +73,12 @@ def teacher_rows(
     for start in range(0, len(flat_rows), chunk_rows):
         chunk = slice(start, start + chunk_rows)
         rows = flat_rows[chunk]
-        logits = model.logits(hidden[rows.to(hidden.device)], flat_ids[rows])
-        yield TeacherRows(sequence_ids[chunk], position[chunk].astype(np.int64), logits)
+        # No name for the logits: this frame would keep them while the next ones are computed.
+        yield TeacherRows(
+            sequence_ids[chunk],
+            position[chunk].astype(np.int64),
+            model.logits(hidden[rows.to(hidden.device)], flat_ids[rows]),
+        )
 
 
 def check_rows(rows: TeacherRows) -> None:
@@ -83,8 +87,13 @@ def check_rows(rows: TeacherRows) -> None:
     Raises:
         InvalidArgumentError: A logit is NaN or +inf; the message names sequence and position.
     """
-    # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution.
-    usable = torch.isfinite(rows.logits.amax(dim=-1)).cpu().numpy()
+    # The maximum of a row is NaN, +inf or -inf exactly where the row has no distribution. NumPy
+    # takes it in CPU memory: torch would start a second team of threads beside the teacher's.
+    if rows.logits.device.type == "cpu":
+        largest = rows.logits.numpy().max(axis=-1)
+    else:
+        largest = rows.logits.amax(dim=-1).cpu().numpy()
+    usable = np.isfinite(largest)
     if not usable.all():
         bad = int(usable.argmin())
         raise InvalidArgumentError(

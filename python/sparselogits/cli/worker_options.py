@@ -102,19 +102,20 @@ def capture_in_units(
 
     rank, world_size = rank_and_size(args.rank, args.world_size)
     cache = capture_distributed(
-        functools.partial(load_model, _on_own_device(args)),
+        functools.partial(load_model, on_own_device(args)),
         windows,
         args.out,
         unit_windows=args.unit_windows,
         rank=rank,
         world_size=world_size,
         help_others=not args.own_units_only,
+        progress=rank == 0,  # one line of a terminal
         **options,
     )
     return cache if rank == 0 else None
 
 
-def _on_own_device(args: argparse.Namespace) -> argparse.Namespace:
+def on_own_device(args: argparse.Namespace) -> argparse.Namespace:
     """With the GPU of this worker, where all of a machine are visible to each worker."""
     device = args.device
     if device == "cuda":

@@ -6,21 +6,18 @@ import contextlib
 import errno
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from sparselogits.agreement import check_same_config, check_same_metadata
 from sparselogits.distributed.file_lock import FileLock
+from sparselogits.distributed.unit_merge import merged_units
 from sparselogits.distributed.unit_plan import UnitPlan
 from sparselogits.distributed.units import UNITS_NAME, UnitDirectory
 from sparselogits.distributed.window_parts import WindowParts
 from sparselogits.durable import io_error, sync_directory
 from sparselogits.errors import CacheIOError, MismatchError
 from sparselogits.manifest import MANIFEST_NAME, Manifest, read_manifest
-from sparselogits.merge import merge
 from sparselogits.reader import open as open_cache
-from sparselogits.repack import repack
-from sparselogits.writer import CacheWriter
 
 _REMOVING = f"{UNITS_NAME}.removing"
 
@@ -78,7 +75,7 @@ def finish(units: UnitDirectory, plan: UnitPlan, *, wait: bool = False) -> bool:
         if not units.is_finished:
             if units.missing(plan):
                 return False
-            _publish(_result(units, plan), units.target)
+            _publish(merged_units(units, plan), units.target)
         check_result(read_manifest(units.target), plan, units.target)
         remove_units(units.target)
     return True
@@ -95,6 +92,8 @@ def check_result(manifest: Manifest, plan: UnitPlan, target: Path) -> None:
     found = sum(row.sequences for row in manifest.shards)
     if found != plan.num_windows:
         raise MismatchError(f"{target} has {found} sequences, not {plan.num_windows}")
+    if not manifest.complete:
+        raise MismatchError(f"{target} is incomplete: a writer without units left it unfinished")
 
 
 def remove_units(target: Path) -> None:
@@ -115,44 +114,6 @@ def remove_units(target: Path) -> None:
         sync_directory(target)
     except OSError as error:
         raise io_error(error, "cannot remove the units of", target) from error
-
-
-def _result(units: UnitDirectory, plan: UnitPlan) -> Path:
-    """The finished cache, still inside `.units`. Every step appears whole, and is made once."""
-    final = units.directory / "final"
-    if final.exists():
-        return final
-    recode = plan.config != plan.final_config
-    merged = units.directory / "merged" if recode else final
-    if not merged.exists():
-        _merge(units, plan, merged)
-    if recode:
-        repack(merged, final, codec=plan.codec)
-    return final
-
-
-def _merge(units: UnitDirectory, plan: UnitPlan, merged: Path) -> None:
-    paths = [units.unit_path(unit) for unit in range(plan.num_units)]
-    ordered = merged.with_name(f"{merged.name}-ordered")
-    if not paths:
-        CacheWriter(ordered, plan.config, plan.metadata, resume=True).close()
-    elif not ordered.exists():
-        merge(paths, ordered)
-    # A merge orders shards by their ids; here they are in the order of the windows.
-    places = {
-        row.uuid: (unit, number)
-        for unit, path in enumerate(paths)
-        for number, row in enumerate(read_manifest(path).shards)
-    }
-    manifest = read_manifest(ordered)
-    rows = tuple(sorted(manifest.shards, key=lambda row: places[row.uuid]))
-    if rows != manifest.shards:
-        replace(manifest, shards=rows).write(ordered)
-    try:
-        ordered.rename(merged)
-        sync_directory(units.directory)
-    except OSError as error:
-        raise io_error(error, "cannot rename the merged cache to", merged) from error
 
 
 def _publish(made: Path, target: Path) -> None:

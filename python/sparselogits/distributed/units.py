@@ -187,7 +187,7 @@ def capture_unit(
         Whether the unit is done; False where somebody else is at work on it.
 
     Raises:
-        What `sparselogits.capture` raises, with the unit in the message of a wrong window.
+        What `sparselogits.capture` raises.
     """
     from sparselogits.capture.run import capture
 
@@ -197,14 +197,9 @@ def capture_unit(
     with lock:
         if units.is_done(unit, plan):
             return True
-        windows = plan.windows_of(unit)
-        arguments = {**unit_options(options), **parts.arguments(windows)}
+        arguments = {**unit_options(options), **parts.arguments(plan.windows_of(unit))}
         try:
             capture(model, path=units.unit_path(unit), resume=True, **arguments)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(
-                f"unit {unit}, which starts at window {windows.start}: {error}"
-            ) from error
         except CacheIOError as error:
             if error.errno != errno.EWOULDBLOCK:
                 raise

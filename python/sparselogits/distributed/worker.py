@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,17 +124,16 @@ class _Worker:
             finishes: Whether this worker may finish.
             poll_seconds: Between two looks.
         """
+        waits = False
         while not self.units.is_finished:
             missing = self.units.missing(self.plan)
-            if not missing:
-                if finishes and finish(self.units, self.plan):
-                    return
-            elif any(self.take(unit) for unit in self._open(missing, own)):
+            if not missing and finishes and finish(self.units, self.plan):
+                return
+            # Those of others from the end, where their owners come last.
+            mine = [unit for unit in reversed(missing) if own is None or unit in own]
+            if any(self.take(unit) for unit in mine):
                 continue
+            if not waits:
+                _log.info("waiting for others, who have %d units, or finish", len(missing))
+            waits = True
             time.sleep(poll_seconds)
-
-    def _open(self, missing: list[int], own: range | None) -> Iterator[int]:
-        # From the end, where their owners come last.
-        for unit in reversed(missing):
-            if own is None or unit in own:
-                yield unit

@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 
 from sparselogits import checks
-from sparselogits._sampling_compaction import compact
-from sparselogits._sampling_points import counter_words
-from sparselogits._sampling_refusal import RowExtreme, extreme_of, joined, refuse
-from sparselogits._sampling_shards import draw_plain, draw_with_proposal
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.limits import MAX_VOCAB_SIZE
 from sparselogits.sampling import Draws, check_keys, check_logits, check_options
+from sparselogits.sampling_torch.compaction import compact
+from sparselogits.sampling_torch.points import counter_words
+from sparselogits.sampling_torch.refusal import RowExtreme, extreme_of, joined, refuse
+from sparselogits.sampling_torch.shards import draw_plain, draw_with_proposal
 from sparselogits.torch.vocab_shards import VocabShards, agree
 
 

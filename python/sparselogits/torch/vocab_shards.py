@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from sparselogits._sampling_tiles import TileGrid
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.sampling import Keys, SampleOptions
+from sparselogits.sampling_torch.tiles import TileGrid
 
 
 @dataclass(frozen=True)

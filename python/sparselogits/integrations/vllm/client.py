@@ -70,7 +70,7 @@ def capture_with_vllm(
 ) -> Cache:
     """Runs token windows through a vLLM engine and writes a cache of draws at their positions.
 
-    EXPERIMENTAL: this has never run in a real engine (docs/vllm.md). The workers draw with
+    EXPERIMENTAL: no GPU has run this (docs/vllm.md). The workers draw with
     `sl.sample` from the float32 logits of each position, keyed by (seed, sequence_id, position) as
     `sl.capture` does. Position t of a window gets the distribution of token t+1.
 
@@ -182,8 +182,9 @@ class _Engine:
         return [_checked(window, output) for window, output in zip(asked, outputs, strict=True)]
 
     def _parameters(self, window: Window) -> Any:
-        starts = getattr(window, "document_starts", None)
-        if starts is not None and len(starts) > 1:
+        from sparselogits.capture.documents import several_documents
+
+        if several_documents(window):
             raise InvalidArgumentError(
                 f"window {window.index} has several documents: vLLM attends across them, so give "
                 "it one document a window"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata as packages
 from typing import Any
 
+from sparselogits.capture.provenance import run_facts, with_given_facts
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.integrations.vllm.relied_on import VLLM_VERSION
-
-# Whose facts may replace which, as in `sparselogits.capture`.
-_USER_KEYS = ("teacher", "bos_rule", "window_packing")
-_SOURCE_KEYS = ("bos_rule", "window_packing", "document_mask", "position_ids")
 
 
 def check_engine(llm: Any) -> None:
@@ -77,16 +73,7 @@ def engine_metadata(
 ) -> dict[str, str]:
     """The metadata of a capture: the keys of `sl.capture`, and those of an engine.
 
-    Args:
-        llm: The engine.
-        seed: Of the draws.
-        masked: Whether a targets_mask was given.
-        user: The user's own keys.
-        offset: Of systematic draws; recorded where it is not 0.
-        source: What the source of windows says of itself, its `description`.
-
-    Raises:
-        InvalidArgumentError: Given metadata is not str to str, or contradicts a fact.
+    Arguments and errors are those of `capture.provenance.capture_metadata`.
     """
     config = llm.llm_engine.vllm_config
     model = config.model_config
@@ -98,37 +85,10 @@ def engine_metadata(
         "teacher_revision": str(model.revision),
         "teacher_quantization": str(model.quantization),
         "kv_cache_dtype": str(config.cache_config.cache_dtype),
-        "head_dtype": _name(model.head_dtype),
-        "seed": str(seed),
-        "targets_mask": "given" if masked else "none",
-        "bos_rule": "windows as given: capture adds no token",
-        "window_packing": "one window a sequence",
-        "document_mask": "none",
-        "position_ids": "from 0 in each window",
         "engine": f"vLLM {VLLM_VERSION}, sparselogits plugin",
-        "sparselogits_version": _version("sparselogits"),
-        "torch_version": _version("torch"),
-        "transformers_version": _version("transformers"),
+        **run_facts(seed, masked, offset),
     }
-    if offset != 0:
-        facts["systematic_offset"] = repr(float(offset))
-    for given, replaces in ((source, _SOURCE_KEYS), (user, _USER_KEYS)):
-        for key, value in (given or {}).items():
-            if not isinstance(key, str) or not isinstance(value, str):
-                raise InvalidArgumentError(f"metadata must map str to str, got {key!r}: {value!r}")
-            if key in facts and key not in replaces and value != facts[key]:
-                raise InvalidArgumentError(
-                    f"metadata[{key!r}] is {value!r}, but this capture has {facts[key]!r}"
-                )
-            facts[key] = value
-    return facts
-
-
-def _version(package: str) -> str:
-    try:
-        return packages.version(package)
-    except packages.PackageNotFoundError:
-        return "unknown"
+    return with_given_facts(facts, source, user)
 
 
 def _name(dtype: Any) -> str:

@@ -1,7 +1,7 @@
 """Draws with a proposal in pure torch: 64-bit masses relative to the row's maximum.
 
 The definition is docs/decisions/0001; see ExpMass of src/sparselogits/exp_mass.h. As in
-_sampling_tiles.py, nothing here may be compiled into fused multiply-adds.
+tiles.py, nothing here may be compiled into fused multiply-adds.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sparselogits._sampling_tiles import FLOOR, LN2_HIGH, LN2_LOW, LOG2E, POLYNOMIAL, scale
 from sparselogits.sampling import SampleOptions
+from sparselogits.sampling_torch.tiles import FLOOR, LN2_HIGH, LN2_LOW, LOG2E, POLYNOMIAL, scale
 
 
 def scaled_logits(

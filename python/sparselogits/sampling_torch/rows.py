@@ -12,18 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from sparselogits import _sampling_proposal as proposal
-from sparselogits import _sampling_tiles as tiles
-from sparselogits._sampling_compaction import DrawnRows, compact
-from sparselogits._sampling_points import counter_words
-from sparselogits._sampling_refusal import extreme_of, refuse
 from sparselogits.sampling import Draws, Keys, SampleOptions, sample_array
+from sparselogits.sampling_torch import proposal, tiles
+from sparselogits.sampling_torch.compaction import DrawnRows, compact
+from sparselogits.sampling_torch.points import counter_words
+from sparselogits.sampling_torch.refusal import extreme_of, refuse
 
 _LOGITS_PER_CHUNK = 1 << 22  # or other values a row takes: bounds temporaries to about 200 MB
 
 
 class TileBackend(Protocol):
-    """What plain draws need of an implementation: _sampling_tiles.py says what each does."""
+    """What plain draws need of an implementation: tiles.py says what each does."""
 
     def row_cost(self, vocab_size: int, rounds: int) -> int: ...
 
@@ -103,9 +102,9 @@ def best_backend(device: torch.device) -> TileBackend:
         return tiles
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return tiles
-    from sparselogits import _sampling_triton
+    from sparselogits.sampling_torch import triton_tiles
 
-    return _sampling_triton
+    return triton_tiles
 
 
 def row_chunks(num_rows: int, row_cost: int) -> list[slice]:

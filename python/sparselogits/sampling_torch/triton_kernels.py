@@ -1,9 +1,9 @@
-"""The arithmetic of _sampling_tiles.py and _sampling_points.py as Triton kernels.
+"""The arithmetic of tiles.py and points.py as Triton kernels.
 
 The logits are read once by `statistics`; `tokens` reads the tiles that were hit again. Every float
-operation is the one of _sampling_tiles.py, rounded on its own, so that draws are the same bit for
+operation is the one of tiles.py, rounded on its own, so that draws are the same bit for
 bit: `tl.div_rn` is the division that IEEE 754 has, and launches must forbid fused multiply-adds
-(_sampling_triton.py).
+(triton_tiles.py).
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -11,7 +11,7 @@ bit: `tl.div_rn` is the division that IEEE 754 has, and launches must forbid fus
 import triton
 import triton.language as tl
 
-from sparselogits import _sampling_tiles as tiles
+from sparselogits.sampling_torch import tiles
 
 _TILE = tl.constexpr(tiles.TILE)
 _FLOOR = tl.constexpr(tiles.FLOOR)

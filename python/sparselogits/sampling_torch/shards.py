@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sparselogits import _sampling_proposal as proposal
-from sparselogits import _sampling_tiles as tiles
-from sparselogits._sampling_compaction import DrawnRows
-from sparselogits._sampling_torch import best_backend, row_chunks
 from sparselogits.sampling import SampleOptions
+from sparselogits.sampling_torch import proposal, tiles
+from sparselogits.sampling_torch.compaction import DrawnRows
+from sparselogits.sampling_torch.rows import best_backend, row_chunks
 
 if TYPE_CHECKING:
     from sparselogits.torch.vocab_shards import VocabShards

@@ -1,4 +1,4 @@
-"""Plain draws on a GPU: the functions of _sampling_tiles.py by the kernels of Triton.
+"""Plain draws on a GPU: the functions of tiles.py by the kernels of Triton.
 
 Every launch says `enable_fp_fusion=False`: a multiply-add that is contracted, by LLVM or by ptxas,
 would change draws.
@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import triton
 
-from sparselogits import _sampling_triton_kernels as kernels
-from sparselogits._sampling_points import num_uniforms, spread
-from sparselogits._sampling_tiles import TILE, TileGrid
 from sparselogits.sampling import SampleOptions
+from sparselogits.sampling_torch import triton_kernels as kernels
+from sparselogits.sampling_torch.points import num_uniforms, spread
+from sparselogits.sampling_torch.tiles import TILE, TileGrid
 
 __all__ = ["points", "row_cost", "statistics", "tokens"]  # what TileBackend asks for
 
@@ -31,7 +31,7 @@ def row_cost(vocab_size: int, rounds: int) -> int:
 def statistics(
     logits: torch.Tensor, grid: TileGrid, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See _sampling_tiles.py."""
+    """See tiles.py."""
     shape = (len(logits), grid.num_tiles)
     tile_max = torch.empty(shape, dtype=torch.float32, device=logits.device)
     tile_sum = torch.empty(shape, dtype=torch.int64, device=logits.device)
@@ -54,7 +54,7 @@ def statistics(
 
 
 def points(words: torch.Tensor, totals: torch.Tensor, options: SampleOptions) -> torch.Tensor:
-    """See _sampling_points.py."""
+    """See points.py."""
     draws = num_uniforms(options)
     scaled = torch.empty((len(words), draws), dtype=torch.int64, device=words.device)
     programs = triton.cdiv(len(words) * triton.cdiv(draws, 2), _BLOCKS_PER_PROGRAM)
@@ -81,7 +81,7 @@ def tokens(
     tile: torch.Tensor,
     offset: torch.Tensor,
 ) -> torch.Tensor:
-    """See _sampling_tiles.py; (rows, rounds) int32. `tile` must ascend in each row."""
+    """See tiles.py; (rows, rounds) int32. `tile` must ascend in each row."""
     found = torch.empty(tile.shape, dtype=torch.int32, device=logits.device)
     with _device_of(logits):
         kernels.tokens[(tile.numel(),)](

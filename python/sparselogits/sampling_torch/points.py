@@ -43,7 +43,7 @@ def num_uniforms(options: SampleOptions) -> int:
 
 
 def points(words: torch.Tensor, totals: torch.Tensor, options: SampleOptions) -> torch.Tensor:
-    """(rows, rounds) int64 ascending points in [0, total); see FillPoints of sample_points.h.
+    """(rows, rounds) int64 ascending points in [0, total); see PointMaker of sample_points.h.
 
     Args:
         words: (rows, 4), from `counter_words`.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sparselogits._sampling_points import points
+from sparselogits.sampling_torch.points import points
 
 __all__ = ["points", "row_cost", "statistics", "tokens"]  # what TileBackend asks for
 
