@@ -175,7 +175,12 @@ def _chunks(logits_rows: Any) -> Iterator[npt.NDArray[Any]]:
         kind = type(logits_rows).__name__
         raise InvalidArgumentError(f"logits_rows must be an array or chunks of one, got {kind}")
     for chunk in [logits_rows] if is_array else logits_rows:
-        array = np.asarray(chunk)
+        try:
+            array = np.asarray(chunk)
+        except (TypeError, ValueError, RuntimeError) as error:  # on a GPU, bfloat16, ragged lists
+            raise InvalidArgumentError(
+                f"logits_rows are no array in host memory: {error}; try .detach().float().cpu()"
+            ) from error
         if array.ndim != 2 or array.shape[1] < 1:
             raise InvalidArgumentError(
                 f"logits_rows have shape {array.shape}: it must be (positions, vocabulary)"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,7 +160,8 @@ def test_chunks_and_memory_maps_give_what_the_array_gives(tmp_path: Any) -> None
 
     whole = sl.suggest_rounds(logits)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    for other in (sl.suggest_rounds(chunks()), sl.suggest_rounds(mapped)):
+    for rows in (chunks(), mapped, torch.from_numpy(logits)):
+        other = sl.suggest_rounds(rows)
         assert (other.rounds, other.positions) == (whole.rounds, 30)
         np.testing.assert_allclose(other.curve.error, whole.curve.error, rtol=1e-12)
 
@@ -217,6 +219,9 @@ def test_wrong_arguments_are_named(change: dict[str, Any], message: str) -> None
         (np.zeros((3, 4), np.float16), "are float16: they must be float32 or float64"),
         (np.zeros((3, 4), np.int64), "are int64"),
         (np.zeros((3, 0), np.float32), r"have shape \(3, 0\)"),
+        (torch.zeros(3, 4, dtype=torch.bfloat16), "no array in host memory: .*BFloat16"),
+        (torch.zeros(3, 4, requires_grad=True), "no array in host memory: .*grad"),
+        ([[[1.0], [2.0, 3.0]]], "no array in host memory"),
         (7, "must be an array or chunks of one, got int"),
         ([np.zeros((2, 4), np.float32), np.zeros((2, 5), np.float32)], "4 columns and then 5"),
         (np.array([[0, 1], [0, np.nan]], np.float32), "row 1 of logits_rows holds nan"),
