@@ -21,20 +21,21 @@ class Held:
 
 
 def held(directory: Path) -> Held:
-    """What is held now; temporary files are looked for in `directory` and below."""
+    """What is held now; of maps and temporary files, those of `directory` and below."""
     gc.collect()
     return Held(
         tuple(sorted(_descriptors())),
-        tuple(sorted(mapped_shards())),
+        tuple(sorted(mapped_shards(directory))),
         len(os.listdir("/proc/self/task")),
         tuple(sorted(str(path) for path in directory.rglob("*.tmp"))),
     )
 
 
-def mapped_shards() -> list[str]:
-    """The path of each map that names a shard."""
+def mapped_shards(directory: Path = Path("/")) -> list[str]:
+    """The path of each map that names a shard in a directory or below."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return [line.split(maxsplit=5)[5] for line in lines if ".slc" in line]
+    paths = [line.split(maxsplit=5)[5] for line in lines if ".slc" in line]
+    return [path for path in paths if path.startswith(str(directory))]
 
 
 @contextlib.contextmanager

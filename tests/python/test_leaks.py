@@ -41,13 +41,13 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
 
 def test_what_is_counted_would_show_a_leak(path: Path) -> None:
     cache = sl.open(path)
-    assert len(mapped_shards()) == 6
+    assert len(mapped_shards(path)) == 6
     with pytest.raises(AssertionError), nothing_more_held(path):
         file = (path / "x.tmp").open("w")
     file.close()
     (path / "x.tmp").unlink()
     del cache
-    assert mapped_shards() == []
+    assert mapped_shards(path) == []
 
 
 def test_a_cache_that_is_gone_holds_nothing(path: Path) -> None:

@@ -211,7 +211,7 @@ def test_documents_are_captured_recorded_and_checked(tmp_path: Path) -> None:
     assert (report.ok, report.redraw_match) == (True, 1)
     whole = [window.tokens for window in windows()]
     wrong = sl.check_capture(model, cache, whole, fraction=1.0, progress=False)
-    assert [problem.name for problem in wrong.problems] == ["distribution"]
+    assert [problem.name for problem in wrong.problems] == ["windows", "distribution"]
 
 
 def test_documents_are_not_captured_into_a_cache_that_denies_them(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sparselogits.distributed.error_text import error_of, error_text
 from sparselogits.errors import SparseLogitsError
 from sparselogits.reader import Cache
 
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
         ("token_ids", pa.large_list(pa.int32())),
         ("counts", pa.large_list(pa.uint16())),
         ("weights", pa.large_list(pa.float32())),
-        ("error", pa.large_binary()),
+        ("error", pa.large_string()),
     ]
 )
 _ARRAYS = [field.name for field in SCHEMA if pa.types.is_large_list(field.type)]
@@ -70,7 +70,7 @@ class UnitRow:
         """One row; arrays that are missing are null."""
         columns: dict[str, list[Any]] = {name: [self.arrays.get(name)] for name in _ARRAYS}
         columns["unit"] = [self.unit]
-        columns["error"] = [None if self.error is None else pickle.dumps(self.error)]
+        columns["error"] = [None if self.error is None else error_text(self.error)]
         return pa.table(
             [pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA
         )
@@ -90,7 +90,7 @@ class UnitRow:
                         for name in _ARRAYS
                         if scalars[name].is_valid
                     },
-                    None if error is None else pickle.loads(error),
+                    None if error is None else error_of(error),
                 )
             )
         return rows
