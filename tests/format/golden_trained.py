@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import conftest  # noqa: F401  the reference decoder's place
 from golden import GOLDEN
 from golden_valid import Numbers, Rows, content
 from random_caches import write
 from reference_decoder import decode_header, dumps
 
+import conftest  # noqa: F401  the reference decoder's place
 import sparselogits as sl
 
 NAME = "compact_trained"
