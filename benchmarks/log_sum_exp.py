@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,8 @@ def log_sum_exp(passes: str, compiler: str = "c++") -> LogSumExp:
         passes: "two_passes", the maximum first, or "one_pass", tile by tile.
         compiler: Called once.
     """
-    _LIBRARY.parent.mkdir(exist_ok=True)
-    source = _HERE / "cpp" / "log_sum_exp.cc"
-    include = f"-I{_HERE.parent / 'src'}"
-    subprocess.run([compiler, *_FLAGS, include, str(source), "-o", str(_LIBRARY)], check=True)
     name = f"log_sum_exp_{passes}_{lanes_of_this_processor()}"
-    function = getattr(ctypes.CDLL(str(_LIBRARY)), name)
+    function = getattr(_library(compiler), name)
     function.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
     function.restype = None
 
@@ -49,3 +46,12 @@ def log_sum_exp(passes: str, compiler: str = "c++") -> LogSumExp:
         return out
 
     return call
+
+
+@cache
+def _library(compiler: str) -> ctypes.CDLL:
+    _LIBRARY.parent.mkdir(exist_ok=True)
+    source = _HERE / "cpp" / "log_sum_exp.cc"
+    include = f"-I{_HERE.parent / 'src'}"
+    subprocess.run([compiler, *_FLAGS, include, str(source), "-o", str(_LIBRARY)], check=True)
+    return ctypes.CDLL(str(_LIBRARY))

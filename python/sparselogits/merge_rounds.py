@@ -26,16 +26,12 @@ from sparselogits.reader import Cache
 from sparselogits.repack_tokens import RepackTokens
 from sparselogits.resume import open_for_writing
 from sparselogits.round_sources import KEYS_OF_DRAWS, added_draws
-from sparselogits.sequence_runs import memory_of, sequence_runs
+from sparselogits.sequence_runs import BATCH_BYTES, memory_of, sequence_runs
 from sparselogits.sequence_table import SequenceTable
-from sparselogits.shard_series import ShardSeries
+from sparselogits.shard_series import COMMIT_BYTES, SHARD_BYTES, ShardSeries
 from sparselogits.sparse import SparseLogits
 
 Progress = Callable[[int, int], None]
-
-_BATCH_BYTES = 32 << 20
-_COMMIT_BYTES = 64 << 20
-_SHARD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ def write_sum(plan: RoundSum, directory: Path, progress: Progress | None) -> Non
     with DirectoryLock(directory):
         state = open_for_writing(directory, plan.config, plan.metadata, resume=False)
         series = ShardSeries(
-            directory, state.manifest, state.next_number, _SHARD_BYTES, _COMMIT_BYTES
+            directory, state.manifest, state.next_number, SHARD_BYTES, COMMIT_BYTES
         )
         try:
             total, done = plan.caches[0].num_positions, 0
@@ -161,7 +157,7 @@ def _batches(plan: RoundSum) -> Iterator[AppendBatch]:
     tokens = RepackTokens(first, plan.config.store_tokens, None)
     per_position = sum(cache.num_entries for cache in plan.caches) / max(1, first.num_positions)
     sizes = memory_of(first.sequence_lengths, per_position)
-    for start, stop in sequence_runs(sizes, _BATCH_BYTES):
+    for start, stop in sequence_runs(sizes, BATCH_BYTES):
         parts = [
             cache.read_sequences(indices[start:stop])
             for cache, indices in zip(plan.caches, plan.indices, strict=True)

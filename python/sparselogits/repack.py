@@ -22,6 +22,7 @@ from sparselogits.reader import Cache
 from sparselogits.repack_plan import RepackPlan, hold_to_plan, make_plan
 from sparselogits.repack_tokens import RepackTokens
 from sparselogits.repack_writer import write_repacked
+from sparselogits.shard_series import SHARD_BYTES
 from sparselogits.source_cache import source_manifest
 from sparselogits.staging import Staging, check_target
 
@@ -68,7 +69,7 @@ def repack(
     input_ids: Any = None,
     order: str | None = None,
     sequence_ids: Iterable[int] | None = None,
-    shard_bytes: int = 1 << 30,
+    shard_bytes: int = SHARD_BYTES,
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     restart: bool = False,

@@ -22,14 +22,11 @@ from sparselogits.repack_plan import RepackPlan
 from sparselogits.repack_tokens import RepackTokens
 from sparselogits.repack_training import train_for_plan
 from sparselogits.resume import open_for_writing
-from sparselogits.sequence_runs import memory_of, sequence_runs
-from sparselogits.shard_series import ShardSeries
+from sparselogits.sequence_runs import BATCH_BYTES, memory_of, sequence_runs
+from sparselogits.shard_series import COMMIT_BYTES, ShardSeries
 from sparselogits.shard_set import open_shards
 
 Progress = Callable[[int, int], None]
-
-_BATCH_BYTES = 32 << 20
-_COMMIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def write_repacked(
             state.manifest,
             state.next_number,
             plan.shard_bytes,
-            _COMMIT_BYTES,
+            COMMIT_BYTES,
             state.model if model is None else model,
             functools.cache(lambda: train_for_plan(cache, plan, tokens)),
         )
@@ -137,12 +134,12 @@ def _append_all(
 
 
 def _batches(cache: Cache, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Runs of sequences that take about `_BATCH_BYTES`; at least one sequence each."""
+    """Runs of sequences that take about `BATCH_BYTES`; at least one sequence each."""
     rows = cache.manifest.shards
     entries = np.array([row.entries / max(1, row.positions) for row in rows])
     per_position = np.repeat(entries, [row.sequences for row in rows])[indices]
     for start, stop in sequence_runs(
-        memory_of(cache.sequence_lengths[indices], per_position), _BATCH_BYTES
+        memory_of(cache.sequence_lengths[indices], per_position), BATCH_BYTES
     ):
         yield indices[start:stop]
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: What a run that is read and written at once may take, where nothing else is asked for.
+BATCH_BYTES = 32 << 20
+
 # What they take in memory on their way: as read, as appended, and in the core.
 _BYTES_PER_POSITION = 32
 _BYTES_PER_ENTRY = 40

@@ -15,6 +15,10 @@ from sparselogits.finished_shard import finished_row
 from sparselogits.manifest import Manifest, ShardRow, metadata_json
 from sparselogits.training_shard import Train, holds_enough, recode_shard
 
+#: When a shard is finished, and how much lies between two automatic commits, if nobody says.
+SHARD_BYTES = 1 << 30
+COMMIT_BYTES = 64 << 20
+
 
 class ShardSeries:
     """Appends to an open shard, commits it, and rolls over to the next one.

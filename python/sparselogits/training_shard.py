@@ -31,7 +31,7 @@ from sparselogits.cache_models import write_model
 from sparselogits.durable import io_error, sync_directory
 from sparselogits.finished_shard import finished_row
 from sparselogits.manifest import Manifest, ModelRow, ShardRow, metadata_json
-from sparselogits.sequence_runs import memory_of, sequence_runs
+from sparselogits.sequence_runs import BATCH_BYTES, memory_of, sequence_runs
 from sparselogits.shard_set import open_shards
 from sparselogits.training_sample import (
     TRAINING_ENTRIES,
@@ -41,8 +41,6 @@ from sparselogits.training_sample import (
 )
 
 Train = Callable[[], "_core.CodecModel | None"]
-
-_BATCH_BYTES = 32 << 20
 
 
 def holds_enough(shard: _core.ShardWriter, tried: int) -> bool:
@@ -129,7 +127,7 @@ def _write_again(
 def _batches(reader: _core.CacheReader) -> Iterator[AppendBatch]:
     ids, starts, fingerprints = reader.sequence_table()
     sizes = memory_of(np.diff(starts), reader.num_entries / max(1, reader.num_positions))
-    for first, last in sequence_runs(sizes, _BATCH_BYTES):
+    for first, last in sequence_runs(sizes, BATCH_BYTES):
         offsets, token_ids, counts, weights, input_ids, sequence_offsets = reader.read_sequences(
             np.arange(first, last, dtype=np.int64), 0, -1
         )

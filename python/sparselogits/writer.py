@@ -19,7 +19,7 @@ from sparselogits.errors import InvalidArgumentError, SparseLogitsError
 from sparselogits.limits import MAX_SHARD_BYTES
 from sparselogits.manifest import check_metadata
 from sparselogits.resume import open_for_writing
-from sparselogits.shard_series import ShardSeries
+from sparselogits.shard_series import COMMIT_BYTES, SHARD_BYTES, ShardSeries
 from sparselogits.writer_guard import WriterGuard
 
 _log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class CacheWriter:
         model: CodecModel | str | os.PathLike[str] | None = None,
         *,
         resume: bool = False,
-        shard_bytes: int = 1 << 30,
-        commit_bytes: int = 64 << 20,
+        shard_bytes: int = SHARD_BYTES,
+        commit_bytes: int = COMMIT_BYTES,
     ) -> None:
         self._directory = local_directory(path)
         self._guard = WriterGuard(str(self._directory))

@@ -48,8 +48,8 @@ def main(verb: str, moment: str, out: str, *sources: str) -> None:
     if verb == "merge":
         sl.merge(sources, out, progress=progress)
     else:
-        repack_writer._BATCH_BYTES = 100_000
-        repack_writer._COMMIT_BYTES = 3_000
+        repack_writer.BATCH_BYTES = 100_000
+        repack_writer.COMMIT_BYTES = 3_000
         sl.repack(sources[0], out, shard_bytes=20_000, order="sequence_id", progress=progress)
 
 

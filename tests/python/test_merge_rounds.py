@@ -99,7 +99,7 @@ def test_three_offsets_that_floats_round_add_up(tmp_path: Path) -> None:
 
 
 def test_long_caches_are_added_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparselogits.merge_rounds._BATCH_BYTES", 20_000)
+    monkeypatch.setattr("sparselogits.merge_rounds.BATCH_BYTES", 20_000)
     a = write(tmp_path / "a", {"seed": "7"}, shard_bytes=1)
     b = write(tmp_path / "b", {"seed": "7", "systematic_offset": "0.5"}, draws=1)
     seen: list[tuple[int, int]] = []

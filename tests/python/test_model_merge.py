@@ -187,8 +187,8 @@ def interrupt(source: Path, target: Path, **options: Any) -> None:
 def test_an_interrupted_repack_goes_on_with_its_model(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repack_writer, "_BATCH_BYTES", 1)
-    monkeypatch.setattr(repack_writer, "_COMMIT_BYTES", 1)
+    monkeypatch.setattr(repack_writer, "BATCH_BYTES", 1)
+    monkeypatch.setattr(repack_writer, "COMMIT_BYTES", 1)
     monkeypatch.setattr("sparselogits.repack_training.TRAINING_POSITIONS", 2000)
     model = sl.train_model(packed, num_classes=2)
     interrupt(packed, tmp_path / "out")

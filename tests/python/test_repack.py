@@ -45,8 +45,8 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sequence a batch, a commit after each."""
-    monkeypatch.setattr(repack_writer, "_BATCH_BYTES", 1)
-    monkeypatch.setattr(repack_writer, "_COMMIT_BYTES", 1)
+    monkeypatch.setattr(repack_writer, "BATCH_BYTES", 1)
+    monkeypatch.setattr(repack_writer, "COMMIT_BYTES", 1)
 
 
 def names(directory: Path) -> list[str]:
@@ -105,7 +105,7 @@ def test_any_cache_comes_back_exactly(
     wanted = data.draw(st.none() | st.permutations(ids).map(lambda some: some[: len(ids) // 2 + 1]))
     adds = bool(store_tokens) and not recipe.config.store_tokens
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
-        patch.setattr(repack_writer, "_BATCH_BYTES", batch_bytes)
+        patch.setattr(repack_writer, "BATCH_BYTES", batch_bytes)
         path = Path(directory)
         old = recipe.write(path / "source", ids)
         sl.repack(

@@ -58,6 +58,8 @@ class ProgressMeter:
 
     def reach(self, positions: int, sequences: int) -> None:
         """Says how much work is done by now, in all."""
+        if sequences == self._sequences:  # the first batch is still on its way to the sinks
+            return
         self._positions, self._sequences = positions, sequences
         if time.monotonic() - self._last_report >= _REPORT_SECONDS:
             self._report()

@@ -12,6 +12,7 @@ from sparselogits.capture.devices import for_sampling
 from sparselogits.capture.documents import several_documents
 from sparselogits.capture.provenance import NO_DOCUMENT_MASK
 from sparselogits.capture.teacher_rows import TeacherRows
+from sparselogits.capture.window_rows import append_windows
 from sparselogits.capture.windows import Window
 from sparselogits.errors import FingerprintMismatchError, InvalidArgumentError
 from sparselogits.fingerprint import fingerprint_tokens
@@ -106,41 +107,23 @@ class CacheSink:
         self._lengths.append(np.diff(_array(draws.offsets)))
         self._token_ids.append(_array(draws.token_ids))
         if draws.counts is not None:
-            self._counts.append(_array(draws.counts).astype(np.uint16, copy=False))
+            self._values.append(_array(draws.counts).astype(np.uint16, copy=False))
         else:
-            self._weights.append(_array(draws.weights))
+            self._values.append(_array(draws.weights))
 
     def finish(self, windows: Sequence[Window]) -> None:
         windows = [window for window in windows if not self.holds(window)]
         if windows:
-            captured = np.concatenate([window.captured for window in windows])
-            # Rows came in window order, so their lengths fall into the captured places in turn;
-            # a place without a row stays an empty position.
-            lengths = np.zeros(len(captured), np.int64)
-            lengths[captured] = _joined(self._lengths, np.int64)
-            self._writer.append_many(
-                np.concatenate([window.tokens for window in windows]).astype(np.int32),
-                _offsets(np.array([len(window.tokens) for window in windows], np.int64)),
-                _offsets(lengths),
-                _joined(self._token_ids, np.int32),
-                None if self._takes_weights else _joined(self._counts, np.uint16),
-                np.array([window.sequence_id for window in windows], np.uint64),
-                weights=_joined(self._weights, np.float32) if self._takes_weights else None,
-            )
+            append_windows(self._writer, windows, self._lengths, self._token_ids, self._values)
         self._clear()
 
     def flush(self) -> None:
         self._writer.flush()
 
-    @property
-    def _takes_weights(self) -> bool:
-        return self._writer.config.value_kind == "weights"
-
     def _clear(self) -> None:
         self._lengths: list[npt.NDArray[np.int64]] = []
         self._token_ids: list[npt.NDArray[np.int32]] = []
-        self._counts: list[npt.NDArray[np.uint16]] = []
-        self._weights: list[npt.NDArray[np.float32]] = []
+        self._values: list[npt.NDArray[Any]] = []  # counts or weights
 
 
 def _select(rows: TeacherRows, keep: npt.NDArray[np.bool_]) -> TeacherRows:
@@ -152,11 +135,3 @@ def _select(rows: TeacherRows, keep: npt.NDArray[np.bool_]) -> TeacherRows:
 
 def _array(drawn: Any) -> npt.NDArray[Any]:
     return drawn if isinstance(drawn, np.ndarray) else np.asarray(drawn.cpu())
-
-
-def _joined(parts: Sequence[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-
-def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

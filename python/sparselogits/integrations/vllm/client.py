@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sparselogits.capture.progress import ProgressCallback, ProgressMeter
+from sparselogits.capture.window_rows import append_windows
 from sparselogits.capture.window_set import window_facts
 from sparselogits.capture.windows import Window, WindowSource, WindowStream
 from sparselogits.checks import integer
@@ -222,28 +222,11 @@ def _checked(window: Window, output: Any) -> WindowDraws:
 
 
 def _append(writer: CacheWriter, windows: Sequence[Window], draws: Sequence[WindowDraws]) -> None:
-    captured = np.concatenate([window.captured for window in windows])
-    lengths = np.zeros(len(captured), np.int64)  # a position that is not captured stays empty
-    lengths[captured] = _joined([part.lengths for part in draws], np.int64)
-    counts = weights = None
-    if writer.config.value_kind == "weights":
-        weights = _joined([part.weights for part in draws], np.float32)
-    else:
-        counts = _joined([part.counts for part in draws], np.uint16)
-    writer.append_many(
-        np.concatenate([window.tokens for window in windows]).astype(np.int32),
-        _offsets([len(window.tokens) for window in windows]),
-        _offsets(lengths),
-        _joined([part.token_ids for part in draws], np.int32),
-        counts,
-        np.array([window.sequence_id for window in windows], np.uint64),
-        weights=weights,
+    values = [part.weights if part.counts is None else part.counts for part in draws]
+    append_windows(
+        writer,
+        windows,
+        [part.lengths for part in draws],
+        [part.token_ids for part in draws],
+        [part for part in values if part is not None],
     )
-
-
-def _joined(parts: Sequence[npt.NDArray[Any] | None], dtype: type) -> npt.NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)  # type: ignore[arg-type]
-
-
-def _offsets(lengths: Any) -> npt.NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
