@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.torch.functional import Rows, compute_dtype, loss_and_gradient, unfold
+from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.losses import check_targets, flatten_mask, flatten_rows
 from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
+from sparselogits.torch.rows import Rows, compute_dtype, unfold
 from sparselogits.torch.targets import SparseTargets
 
 # Logits of one chunk. Fewer rows starve the matrix products; more only cost memory.

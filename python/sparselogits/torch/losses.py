@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
-from sparselogits.torch.functional import Rows, compute_dtype, loss_and_gradient, unfold
+from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
+from sparselogits.torch.rows import Rows, compute_dtype, unfold
 from sparselogits.torch.targets import SparseTargets
 
 
