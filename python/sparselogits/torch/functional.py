@@ -38,5 +38,8 @@ def loss_and_gradient(
     Returns:
         (R,) losses in the compute dtype, 0 in rows that are not kept.
     """
-    backend = row_triton if row_triton.available(logits) else row_torch
-    return backend.loss_and_gradient(logits, rows, temperature, loss_scale, gradient_scale, out)
+    if row_triton.available(logits):
+        return row_triton.loss_and_gradient(
+            logits, rows, temperature, loss_scale, gradient_scale, out
+        )
+    return row_torch.loss_and_gradient(logits, rows, temperature, loss_scale, gradient_scale, out)

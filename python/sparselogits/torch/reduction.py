@@ -69,8 +69,7 @@ def make_scaling(
     Raises:
         InvalidArgumentError: A temperature, reduction or num_items that means nothing.
     """
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
-        raise InvalidArgumentError(f"temperature is {temperature!r}; it must be above 0 and finite")
+    check_temperature(temperature)
     if reduction not in reductions:
         raise InvalidArgumentError(f"reduction is {reduction!r}; it must be one of {reductions}")
     if num_items is not None and reduction != "mean":
@@ -91,6 +90,12 @@ def make_scaling(
         inverse_count=inverse,
         defer_count=dtype == torch.float16,
     )
+
+
+def check_temperature(temperature: float) -> None:
+    """A temperature is a positive, finite number."""
+    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+        raise InvalidArgumentError(f"temperature is {temperature!r}; it must be above 0 and finite")
 
 
 def _checked_num_items(num_items: float | Tensor, device: torch.device) -> float | Tensor:

@@ -1,0 +1,303 @@
+"""linear_lse and the loss on it: torch and Triton against autograd through dense float64 logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dense_reference import error, make_targets, of_head
+from loss_backends import DEVICE
+
+from sparselogits import errors
+from sparselogits.torch import (
+    SparseTargets,
+    fused_linear_sparse_kd_loss,
+    head_lse,
+    head_torch,
+    head_triton,
+)
+from sparselogits.torch.head_lse import linear_lse
+from sparselogits.torch.head_lse_loss import linear_lse_sparse_kd_loss
+
+ROWS, DEPTH, VOCAB = 30, 20, 203
+BACKENDS = [head_torch, head_triton]
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-6, torch.float16: 2**-9}
+
+
+@pytest.fixture(params=BACKENDS, ids=["torch", "triton"])
+def backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ModuleType]:
+    chosen: ModuleType = request.param
+    monkeypatch.setattr(head_lse, "_backend", lambda x: chosen)
+    monkeypatch.setattr(head_torch, "_PART_BYTES", ROWS * 64 * 4)
+    monkeypatch.setattr(
+        head_triton,
+        "_tile",
+        lambda dtype: {"ROWS": 16, "COLUMNS": 32, "INNER": 16, "num_warps": 4, "num_stages": 2},
+    )
+    monkeypatch.setattr(head_triton, "_PARTS", 3)
+    # The interpreter computes with NumPy, which warns of inf - inf.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        yield chosen
+
+
+def make_inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shapes = ((3, 10, DEPTH), (VOCAB, DEPTH), (VOCAB,))
+    return [torch.randn(s, generator=generator).to(DEVICE, dtype) for s in shapes]
+
+
+def leaves(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [t.clone().requires_grad_() for t in inputs]
+
+
+def dense_lse(
+    inputs: list[torch.Tensor], temperature: float, softcap: float | None
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The lse, and the gradients of Σ_r (r + 1) lse_r."""
+    wide = [t.detach().double().cpu().requires_grad_() for t in inputs]
+    z = torch.nn.functional.linear(*wide)
+    if softcap is not None:
+        z = softcap * torch.tanh(z / softcap)
+    lse = torch.logsumexp(z / temperature, -1)
+    (lse.flatten() * torch.arange(1, lse.numel() + 1)).sum().backward()
+    return lse.detach(), [t.grad for t in wide if t.grad is not None]
+
+
+def weighted_sum(lse: torch.Tensor) -> torch.Tensor:
+    return (lse.flatten() * torch.arange(1, lse.numel() + 1, device=DEVICE)).sum()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("softcap", [None, 5.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_value_and_gradients(
+    backend: ModuleType,
+    dtype: torch.dtype,
+    softcap: float | None,
+    temperature: float,
+    with_bias: bool,
+) -> None:
+    inputs = make_inputs(dtype)[: 3 if with_bias else 2]
+    expected, gradients = dense_lse(inputs, temperature, softcap)
+    found = leaves(inputs)
+    lse = linear_lse(*found, temperature=temperature, softcap=softcap, part_columns=50)
+    weighted_sum(lse).backward()
+    assert lse.shape == (3, 10)
+    assert lse.dtype == torch.float32
+    assert error(lse.cpu(), expected) < 1e-6  # no logit was rounded to a narrow dtype
+    for leaf, wanted in zip(found, gradients, strict=True):
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == dtype
+        assert error(leaf.grad.cpu(), wanted) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("vocab", [1, 31, 32, 33, 95, 97])
+@pytest.mark.parametrize("rows", [1, 16, 17])
+def test_any_size(backend: ModuleType, vocab: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(vocab)
+    inputs = [torch.randn(s, generator=generator).to(DEVICE) for s in ((rows, 33), (vocab, 33))]
+    expected, gradients = dense_lse(inputs, 1.0, None)
+    found = leaves(inputs)
+    lse = linear_lse(*found, part_columns=40)
+    weighted_sum(lse).backward()
+    assert error(lse.cpu(), expected) < 1e-6
+    for leaf, wanted in zip(found, gradients, strict=True):
+        assert leaf.grad is not None
+        assert error(leaf.grad.cpu(), wanted) < 2e-6
+
+
+def test_flat_rows_are_exact(backend: ModuleType) -> None:
+    """A naive sum over so many equal terms would be off by more."""
+    vocab = 3000
+    lse = linear_lse(torch.zeros(2, 16, device=DEVICE), torch.zeros(vocab, 16, device=DEVICE))
+    assert error(lse.cpu(), torch.full((2,), vocab).double().log()) < 1e-7
+
+
+def test_logits_of_minus_infinity_count_for_nothing(backend: ModuleType) -> None:
+    """Also where whole tiles and parts are masked."""
+    inputs = make_inputs()
+    inputs[2][:70] = inputs[2][150:] = -torch.inf
+    expected, gradients = dense_lse(inputs, 1.0, None)
+    found = leaves(inputs)
+    lse = linear_lse(*found, part_columns=50)
+    weighted_sum(lse).backward()
+    assert error(lse.cpu(), expected) < 1e-6
+    for leaf, wanted in zip(found, gradients, strict=True):
+        assert leaf.grad is not None
+        assert error(leaf.grad.cpu(), wanted) < 2e-6
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # of the interpreter's maximum
+def test_nan_reaches_its_row_alone(backend: ModuleType) -> None:
+    x, weight, bias = make_inputs()
+    x[1, 2, 3] = torch.nan
+    lse = linear_lse(x, weight, bias).flatten()
+    assert lse.isnan().nonzero().flatten().tolist() == [12]
+
+
+def test_memory_layout_changes_nothing(backend: ModuleType) -> None:
+    x, weight, bias = make_inputs()
+    strided = weight.t().contiguous().t()
+    found = linear_lse(x.transpose(0, 1).contiguous().transpose(0, 1), strided, bias)
+    assert error(found.cpu(), linear_lse(x, weight, bias).double().cpu()) < 1e-6
+
+
+def test_gradcheck_in_float64() -> None:
+    generator = torch.Generator().manual_seed(5)
+    inputs = [
+        torch.randn(s, generator=generator, dtype=torch.float64) for s in ((4, 3), (9, 3), (9,))
+    ]
+    assert torch.autograd.gradcheck(
+        lambda x, w, b: linear_lse(x, w, b, temperature=1.3, softcap=2.0, part_columns=4),
+        leaves(inputs),
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_loss_equals_the_fused_loss(
+    backend: ModuleType, reduction: str, masked: bool, with_bias: bool
+) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    inputs = make_inputs()[: 3 if with_bias else 2]
+    mask = torch.arange(ROWS).view(3, 10) % 4 != 1 if masked else None
+    keywords: dict[str, Any] = {
+        "temperature": 1.5,
+        "scale_by_temperature_squared": True,
+        "reduction": reduction,
+    }
+    bias = inputs[2].cpu() if with_bias else None
+    dense = of_head(inputs[0].cpu(), inputs[1].cpu(), bias, targets, mask=mask, **keywords)
+    keywords["mask"] = None if mask is None else mask.to(DEVICE)
+    losses, gradients = [], []
+    for loss_of, options in (
+        (linear_lse_sparse_kd_loss, {"part_columns": 50}),
+        (fused_linear_sparse_kd_loss, {}),
+    ):
+        found = leaves(inputs)
+        loss = loss_of(
+            found[0],
+            found[1],
+            targets.to(DEVICE),
+            bias=found[2] if with_bias else None,
+            **keywords,
+            **options,
+        )
+        (3 * loss).backward()
+        losses.append(loss.detach().cpu())
+        gradients.append([leaf.grad.cpu() for leaf in found if leaf.grad is not None])
+    assert error(losses[0], dense.loss) < 1e-6
+    assert error(losses[0], losses[1].double()) < 1e-6
+    for ours, theirs, wanted in zip(*gradients, dense.gradients, strict=True):
+        assert error(ours, 3 * wanted) < 2e-6
+        assert error(ours, theirs.double()) < 2e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loss_of_narrow_inputs(backend: ModuleType, dtype: torch.dtype) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    inputs = make_inputs(dtype)
+    found = leaves(inputs)
+    loss = linear_lse_sparse_kd_loss(
+        found[0], found[1], targets.to(DEVICE), bias=found[2], part_columns=50
+    )
+    (loss * 1024).backward()
+    expected = of_head(*(t.cpu() for t in inputs), targets)
+    assert error(loss.cpu(), expected.loss) < 1e-6
+    for leaf, wanted in zip(found, expected.gradients, strict=True):
+        assert leaf.grad is not None
+        assert error(leaf.grad.cpu(), 1024 * wanted) < TOLERANCE[dtype]
+
+
+def test_softcap_of_the_loss(backend: ModuleType) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    inputs = make_inputs()
+    wide = [t.double().cpu().requires_grad_() for t in inputs]
+    z = 3 * torch.tanh(torch.nn.functional.linear(*wide) / 3)
+    row = torch.repeat_interleave(targets.offsets.diff())
+    log_p = torch.log_softmax(z.flatten(0, 1) / 0.8, -1)
+    wanted = -(log_p[row, targets.token_ids] * targets.weights).sum()
+    wanted.backward()
+    found = leaves(inputs)
+    loss = linear_lse_sparse_kd_loss(
+        found[0],
+        found[1],
+        targets.to(DEVICE),
+        bias=found[2],
+        softcap=3.0,
+        temperature=0.8,
+        reduction="sum",
+    )
+    loss.backward()
+    assert error(loss.cpu(), wanted.detach()) < 1e-6
+    for leaf, theirs in zip(found, wide, strict=True):
+        assert leaf.grad is not None
+        assert theirs.grad is not None
+        assert error(leaf.grad.cpu(), theirs.grad) < 2e-6
+
+
+def test_one_loss_per_row(backend: ModuleType) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    hidden, weight, _ = make_inputs()
+    losses = linear_lse_sparse_kd_loss(hidden, weight, targets.to(DEVICE), reduction="none")
+    assert losses.shape == (3, 10)
+    expected = of_head(hidden.cpu(), weight.cpu(), None, targets, reduction="none")
+    assert error(losses.flatten().cpu(), expected.loss) < 1e-6
+
+
+def test_ignored_rows_may_hold_anything(backend: ModuleType) -> None:
+    targets = make_targets(ROWS, VOCAB)
+    mask = torch.arange(ROWS) % 3 != 0
+    hidden, weight, bias = make_inputs()
+    ignored = ~mask | (targets.offsets.diff() == 0)
+    expected = of_head(hidden.cpu(), weight.cpu(), bias.cpu(), targets, mask=mask)
+    hidden.view(ROWS, DEPTH)[ignored.to(DEVICE)] = torch.nan
+    found = leaves([hidden, weight, bias])
+    loss = linear_lse_sparse_kd_loss(
+        found[0], found[1], targets.to(DEVICE), bias=found[2], mask=mask.to(DEVICE)
+    )
+    loss.backward()
+    assert error(loss.cpu(), expected.loss) < 1e-6
+    for leaf, wanted in zip(found, expected.gradients, strict=True):
+        assert leaf.grad is not None
+        assert error(leaf.grad.cpu(), wanted) < 2e-6
+
+
+def test_autocast_casts_as_linear_does(backend: ModuleType) -> None:
+    inputs = make_inputs()
+    narrow = [t.bfloat16() for t in inputs]
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        found = linear_lse(*inputs)
+    assert torch.equal(found, linear_lse(*narrow))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": torch.zeros(VOCAB, DEPTH + 1)}, "weight has shape"),
+        ({"bias": torch.zeros(VOCAB - 1)}, "bias has shape"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"softcap": -1.0}, "softcap is -1.0"),
+        ({"part_columns": 0}, "part_columns is 0"),
+    ],
+)
+def test_wrong_arguments(change: dict[str, Any], message: str) -> None:
+    x, weight, bias = (t.cpu() for t in make_inputs())
+    arguments = {"x": x, "weight": weight, "bias": bias}
+    with pytest.raises(errors.InvalidArgumentError, match=message):
+        linear_lse(**{**arguments, **change})
+
+
+def test_head_smaller_than_the_vocabulary() -> None:
+    hidden, weight, _ = (t.cpu() for t in make_inputs())
+    targets = SparseTargets(torch.arange(31), torch.zeros(30).long(), torch.ones(30), VOCAB + 1)
+    with pytest.raises(errors.VocabularyMismatchError, match="only 203"):
+        linear_lse_sparse_kd_loss(hidden, weight, targets)
