@@ -58,6 +58,7 @@ def loss_and_gradient(
             COLUMNS=columns,
             ENTRIES=_ENTRIES,
             num_warps=max(1, min(32, columns // 512)),
+            enable_fp_fusion=True,
         )
     return losses
 

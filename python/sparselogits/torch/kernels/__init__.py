@@ -1,1 +1,1 @@
-"""Triton kernels of the losses. Only modules whose names end in `_triton` import them, when they launch."""
+"""Triton kernels of the losses. Modules named `*_triton` import them when they launch."""

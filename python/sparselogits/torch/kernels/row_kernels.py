@@ -64,8 +64,8 @@ def loss_and_gradient(
         first = tl.load(bounds + row)
         last = tl.load(bounds + row + 1)
         loss = tl.zeros([ENTRIES], tl.float32)
-        for start in range(first, last, ENTRIES):
-            entries = start + tl.arange(0, ENTRIES)
+        for entry in range(first, last, ENTRIES):
+            entries = entry + tl.arange(0, ENTRIES)
             there = entries < last
             # Places beyond the row's entries read its first column and count for nothing.
             ids = tl.load(token_ids + entries, mask=there, other=0)
@@ -86,8 +86,8 @@ def loss_and_gradient(
                 place = out_row + columns.to(tl.int64) * gradient_column_stride
                 tl.store(place, g, mask=columns < width)
             tl.debug_barrier()  # the softmax is written before its elements at targets are replaced
-            for start in range(first, last, ENTRIES):
-                entries = start + tl.arange(0, ENTRIES)
+            for entry in range(first, last, ENTRIES):
+                entries = entry + tl.arange(0, ENTRIES)
                 there = entries < last
                 ids = tl.load(token_ids + entries, mask=there, other=0)
                 g = tl.load(entry_gradient + entries, mask=there, other=0.0)
