@@ -1,0 +1,293 @@
+"""One rank of test_vocab_parallel_loss.py: runs all cases, prints {case: outcome} as JSON.
+
+python vocab_parallel_loss_script.py RANK RANKS FILE       (FILE: where the ranks meet)
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from dense_reference import Reference, error, make_targets, of_head, of_logits
+from torch import Tensor
+
+import sparselogits as sl
+from sparselogits.torch import SparseTargets, row_shard
+from sparselogits.torch.vocab_parallel_fused import vocab_parallel_fused_linear_sparse_kd_loss
+from sparselogits.torch.vocab_parallel_loss import vocab_parallel_sparse_kd_loss
+
+ROWS, DEPTH = 12, 7
+SHARDS = {"halves": [50, 50], "uneven": [13, 87], "one token": [99, 1]}
+FP32 = 2e-6
+KEYWORDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "temperature": {"temperature": 1.7, "scale_by_temperature_squared": True},
+    "sum": {"reduction": "sum", "temperature": 0.6},
+    "num_items": {"num_items": 77},
+    "mask": {"mask": torch.arange(ROWS).view(3, 4) % 3 != 1},
+}
+
+
+def make_logits(vocab_size: int = 100) -> Tensor:
+    generator = torch.Generator().manual_seed(vocab_size)
+    logits = 3 * torch.randn((3, 4, vocab_size), generator=generator)
+    # All that the first of two equal shards has; the dense reference cannot take -inf.
+    logits[0, 1, : vocab_size // 2] = -1e30
+    return logits
+
+
+def make_head(vocab_size: int = 100) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(vocab_size)
+    shapes = ((3, 4, DEPTH), (vocab_size, DEPTH), (vocab_size,))
+    return [torch.randn(s, generator=generator) for s in shapes]
+
+
+def shard_of(tensor: Tensor, columns: list[int], rank: int, dim: int) -> tuple[Tensor, int]:
+    start = sum(columns[:rank])
+    return tensor.narrow(dim, start, columns[rank]).clone(), start
+
+
+def check(found: Tensor | None, expected: Tensor, tolerance: float = FP32) -> None:
+    difference = error(found, expected)
+    assert difference < tolerance, difference
+
+
+def finite_targets() -> SparseTargets:
+    """No target where a probability is 0: its loss would be infinite."""
+    targets = make_targets(ROWS, 100, seed=1)
+    row = torch.repeat_interleave(targets.offsets.diff())
+    keep = (row != 1) | (targets.token_ids >= 50)
+    lengths = torch.bincount(row[keep], minlength=ROWS)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return SparseTargets(offsets, targets.token_ids[keep], targets.weights[keep], 100)
+
+
+def of_given_logits(
+    rank: int,
+    columns: list[int],
+    keywords: dict[str, Any],
+    inplace: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **more: Any,
+) -> None:
+    targets, logits = finite_targets(), make_logits().to(dtype)
+    expected = of_logits(logits, targets, **keywords)
+    local, start = shard_of(logits, columns, rank, 2)
+    leaf = local.requires_grad_()
+    given = leaf * 1
+    loss = vocab_parallel_sparse_kd_loss(given, targets, start, inplace=inplace, **keywords, **more)
+    (3 * loss).sum().backward()
+    wanted, _ = shard_of(expected.gradients[0], columns, rank, 2)
+    check(loss.flatten(), expected.loss.flatten())
+    check(leaf.grad, 3 * wanted, FP32 if dtype == torch.float32 else torch.finfo(dtype).eps)
+    with torch.no_grad():
+        again = vocab_parallel_sparse_kd_loss(local, targets, start, **keywords)
+    assert torch.equal(again, loss)
+
+
+def of_a_head(
+    rank: int,
+    columns: list[int],
+    keywords: dict[str, Any],
+    with_bias: bool = True,
+    tolerance: float = FP32,
+    dtype: torch.dtype = torch.float32,
+    **more: Any,
+) -> None:
+    targets = finite_targets()
+    hidden, weight, bias = (t.to(dtype) for t in make_head())
+    expected = of_head(hidden, weight, bias if with_bias else None, targets, **keywords)
+    parts = [shard_of(t, columns, rank, 0) for t in (weight, bias)]
+    inputs = [hidden.clone(), parts[0][0], parts[1][0]][: 3 if with_bias else 2]
+    leaves = [t.requires_grad_() for t in inputs]
+    loss = vocab_parallel_fused_linear_sparse_kd_loss(
+        leaves[0],
+        leaves[1],
+        targets,
+        parts[0][1],
+        local_bias=leaves[2] if with_bias else None,
+        **keywords,
+        **more,
+    )
+    (3 * loss).backward()
+    check(loss, expected.loss, tolerance)
+    check(leaves[0].grad, 3 * expected.gradients[0], 3 * tolerance)
+    for leaf, wanted in zip(leaves[1:], expected.gradients[1:], strict=True):
+        check(leaf.grad, 3 * shard_of(wanted, columns, rank, 0)[0], 3 * tolerance)
+
+
+def without_reduction_of_the_hidden_gradient(rank: int, columns: list[int]) -> None:
+    """The parts of the ranks add up to the whole."""
+    targets, (hidden, weight, _) = finite_targets(), make_head()
+    expected = of_head(hidden, weight, None, targets).gradients[0]
+    local, start = shard_of(weight, columns, rank, 0)
+    leaf = hidden.clone().requires_grad_()
+    vocab_parallel_fused_linear_sparse_kd_loss(
+        leaf, local, targets, start, reduce_hidden_gradient=False
+    ).backward()
+    assert leaf.grad is not None
+    assert error(leaf.grad, expected) > 0.01
+    dist.all_reduce(leaf.grad)
+    check(leaf.grad, expected)
+
+
+def one_loss_per_row(rank: int, columns: list[int]) -> None:
+    targets, logits = finite_targets(), make_logits()
+    local, start = shard_of(logits, columns, rank, 2)
+    losses = vocab_parallel_sparse_kd_loss(local, targets, start, reduction="none")
+    assert losses.shape == (3, 4)
+    check(losses.flatten(), of_logits(logits, targets, reduction="none").loss)
+
+
+def ignored_rows_may_hold_anything(rank: int, columns: list[int]) -> None:
+    targets, logits = finite_targets(), make_logits()
+    mask = torch.arange(ROWS).view(3, 4) % 3 != 1
+    ignored = ~mask.flatten() | (targets.offsets.diff() == 0)
+    expected: Reference = of_logits(logits, targets, mask=mask)
+    logits.view(ROWS, -1)[ignored] = torch.tensor([torch.nan, torch.inf]).repeat(50)
+    local, start = shard_of(logits, columns, rank, 2)
+    leaf = local.requires_grad_()
+    loss = vocab_parallel_sparse_kd_loss(leaf, targets, start, mask=mask)
+    loss.backward()
+    check(loss, expected.loss)
+    check(leaf.grad, shard_of(expected.gradients[0], columns, rank, 2)[0])
+
+
+def a_shard_of_minus_infinity(rank: int, columns: list[int]) -> None:
+    targets, logits = finite_targets(), make_logits()
+    expected = of_logits(logits, targets)
+    logits[logits == -1e30] = -torch.inf
+    local, start = shard_of(logits, columns, rank, 2)
+    leaf = local.requires_grad_()
+    loss = vocab_parallel_sparse_kd_loss(leaf, targets, start)
+    loss.backward()
+    check(loss, expected.loss)
+    check(leaf.grad, shard_of(expected.gradients[0], columns, rank, 2)[0])
+
+
+def nan_reaches_every_rank(rank: int, columns: list[int]) -> None:
+    targets, logits = finite_targets(), make_logits()
+    row = int((targets.offsets.diff() > 0).nonzero()[-1])
+    logits.view(ROWS, -1)[row, 99] = torch.nan  # on the last rank alone
+    local, start = shard_of(logits, columns, rank, 2)
+    losses = vocab_parallel_sparse_kd_loss(local, targets, start, reduction="none").flatten()
+    assert losses.isnan().nonzero().flatten().tolist() == [row]
+
+
+def in_blocks_of_rows(rank: int, columns: list[int]) -> None:
+    before, row_shard._BLOCK_BYTES = row_shard._BLOCK_BYTES, 5000
+    try:
+        of_given_logits(rank, columns, KEYWORDS["mask"])
+    finally:
+        row_shard._BLOCK_BYTES = before
+
+
+def in_any_order(rank: int, columns: list[int]) -> None:
+    of_given_logits(len(columns) - 1 - rank, columns, {})
+
+
+def with_other_arguments_on_rank_1(rank: int, columns: list[int], **changes: Any) -> None:
+    local, start = shard_of(make_logits(), columns, rank, 2)
+    arguments: dict[str, Any] = {
+        "local_logits": local,
+        "targets": finite_targets(),
+        "vocab_start": start,
+    }
+    if rank == 1:
+        arguments |= changes
+    vocab_parallel_sparse_kd_loss(**arguments)
+
+
+def with_another_chunk_on_rank_1(rank: int, columns: list[int]) -> None:
+    hidden, weight, _ = make_head()
+    local, start = shard_of(weight, columns, rank, 0)
+    vocab_parallel_fused_linear_sparse_kd_loss(
+        hidden, local, finite_targets(), start, chunk_rows=3 + rank
+    )
+
+
+def with_a_vocabulary_beyond_the_shards(rank: int, columns: list[int]) -> None:
+    targets = finite_targets()
+    larger = SparseTargets(targets.offsets, targets.token_ids, targets.weights, 101)
+    local, start = shard_of(make_logits(), columns, rank, 2)
+    vocab_parallel_sparse_kd_loss(local, larger, start)
+
+
+def other_weights() -> SparseTargets:
+    targets = finite_targets()
+    weights = targets.weights.clone()
+    weights[-1] *= 2
+    return SparseTargets(targets.offsets, targets.token_ids, weights, 100)
+
+
+def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    assert ranks == 2
+    for shards, columns in SHARDS.items():
+        for name, keywords in KEYWORDS.items():
+            yield f"logits, {shards}, {name}", partial(of_given_logits, rank, columns, keywords)
+            yield f"head, {shards}, {name}", partial(of_a_head, rank, columns, keywords)
+    columns = SHARDS["uneven"]
+    narrow = {"dtype": torch.bfloat16}
+    yield "logits, inplace", partial(of_given_logits, rank, columns, {}, inplace=True)
+    yield "logits, bfloat16", partial(of_given_logits, rank, columns, {}, **narrow)
+    yield "logits, unchecked", partial(of_given_logits, rank, columns, {}, check_shards=False)
+    head = partial(of_a_head, rank, columns, {})
+    yield "head, chunks", partial(head, chunk_rows=5)
+    yield "head, unchecked", partial(head, chunk_rows=5, check_shards=False)
+    yield "head, no bias", partial(head, with_bias=False)
+    yield "head, bfloat16", partial(head, tolerance=2**-7, chunk_rows=5, **narrow)
+    for run in (
+        without_reduction_of_the_hidden_gradient,
+        one_loss_per_row,
+        ignored_rows_may_hold_anything,
+        nan_reaches_every_rank,
+        in_blocks_of_rows,
+        in_any_order,
+    ):
+        yield run.__name__, partial(run, rank, columns)
+    halves = partial(a_shard_of_minus_infinity, rank, SHARDS["halves"])
+    yield "a_shard_of_minus_infinity", halves
+    other = partial(with_other_arguments_on_rank_1, rank, columns)
+    yield "refused temperature", partial(other, temperature=0.0)
+    yield "refused mask", partial(other, mask=torch.ones(ROWS))
+    yield "refused targets", partial(other, targets=make_targets(5, 100))
+    yield "refused start", partial(other, vocab_start=-1)
+    yield "other temperature", partial(other, temperature=2.0)
+    yield "other num_items", partial(other, num_items=3)
+    yield "other start", partial(other, vocab_start=14)
+    yield "other weights", partial(other, targets=other_weights())
+    yield "other mask", partial(other, mask=torch.arange(ROWS) > 3)
+    yield "other chunk", partial(with_another_chunk_on_rank_1, rank, columns)
+    yield "short shards", partial(with_a_vocabulary_beyond_the_shards, rank, columns)
+
+
+def outcome(run: Callable[[], None]) -> str:
+    try:
+        run()
+    except (AssertionError, sl.SparseLogitsError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "equal"
+
+
+def main() -> None:
+    rank, ranks = int(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{sys.argv[3]}",
+        rank=rank,
+        world_size=ranks,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    print(json.dumps({name: outcome(run) for name, run in cases(rank, ranks)}))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
