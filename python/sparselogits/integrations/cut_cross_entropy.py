@@ -1,7 +1,8 @@
 """The sparse loss by Apple's Cut Cross-Entropy (cut-cross-entropy; tested with 25.1.1).
 
-The tests run its "torch_compile" implementation, uncompiled, on small inputs. Its "cce" kernels
-need a GPU (they call functions that Triton's interpreter has not) and were not run.
+The tests run its "torch_compile" implementation uncompiled and its "cce" kernels in Triton's
+interpreter (with their log1p written out, which the interpreter has not), on small inputs. They
+were not run on a GPU.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def cut_cross_entropy_sparse_kd_loss(
         scale_by_temperature_squared: See `plug_in_sparse_kd_loss`.
         reduction: "mean", "sum" or "none".
         num_items: See `plug_in_sparse_kd_loss`.
-        impl: "cce" or "torch_compile".
+        impl: "cce", whose gradients need bfloat16 or float16 inputs, or "torch_compile".
         filter_eps: "cce" leaves out of the gradient whole blocks of probabilities below this, by
             default 1/32 of the epsilon of the dtype. None leaves out nothing.
     """
