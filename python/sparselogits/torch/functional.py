@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparselogits.torch import row_torch
+from sparselogits.torch import row_core, row_torch
 from sparselogits.torch.rows import Rows
 
 
@@ -38,4 +38,7 @@ def loss_and_gradient(
     Returns:
         (R,) losses in the compute dtype, 0 in rows that are not kept.
     """
-    return row_torch.loss_and_gradient(logits, rows, temperature, loss_scale, gradient_scale, out)
+    backend = (
+        row_core if row_core.takes(logits) and (out is None or row_core.takes(out)) else row_torch
+    )
+    return backend.loss_and_gradient(logits, rows, temperature, loss_scale, gradient_scale, out)
