@@ -50,7 +50,8 @@ class RowWorker {
     for (size_t i = first; i < last; ++i) {
       const auto weight = static_cast<double>(rows_.weights[i]);
       total += weight;
-      loss += weight * (lse - at_target_[i - first]);
+      // 0 times the logit -infinity is NaN: an entry without weight adds nothing.
+      if (weight != 0) loss += weight * (lse - at_target_[i - first]);
     }
     if (gradient != nullptr) WriteGradient(gradient, lse, total, first, last);
     return static_cast<float>(loss);

@@ -210,6 +210,15 @@ TEST(a_fault_in_a_row_stays_in_it) {
   c.Expect(3, 3e-6);
 }
 
+TEST(an_entry_without_weight_adds_nothing_whatever_its_logit) {
+  Case c(1, 300, 4);
+  c.weights.front() = 0;
+  c.logits[static_cast<size_t>(c.ids.front())] = -kInfinity;
+  CHECK(c.Run().ok());
+  CHECK(std::isfinite(c.losses.front()));
+  CHECK_EQ(c.gradient[static_cast<size_t>(c.ids.front())], 0.0f);
+}
+
 TEST(rows_that_are_not_kept_count_for_nothing_whatever_they_hold) {
   Case c(3, 500, 4);
   std::fill(c.logits.begin() + 500, c.logits.begin() + 1000, kNaN);
