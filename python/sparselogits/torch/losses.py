@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
+from sparselogits.torch import buffers
 from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
 from sparselogits.torch.rows import Rows, compute_dtype, unfold
@@ -100,7 +101,7 @@ class _SparseKDLoss(torch.autograd.Function):
         # A detached alias: it shares the version counter, so that an operation that saved these
         # logits for its own backward notices the overwriting and refuses.
         logits = logits.detach()
-        gradient = logits if inplace else torch.empty_like(logits)
+        gradient = logits if inplace else buffers.empty(tuple(logits.shape), logits)
         loss = scaling.reduce(_run(logits, rows, scaling, gradient))
         ctx.scaling = scaling
         ctx.save_for_backward(gradient)
