@@ -7,21 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch import operators
 from sparselogits.torch.arguments import check_head, flatten_rows
-from sparselogits.torch.fused_chunks import (
-    Head,
-    Sinks,
-    choose_chunk_rows,
-    detach_head,
-    run_chunks,
-)
+from sparselogits.torch.fused_chunks import choose_chunk_rows, detach_head, run_chunks
+from sparselogits.torch.fused_gradients import FusedLinearSparseKDLoss
 from sparselogits.torch.fused_recompute import accumulating_loss
 from sparselogits.torch.host_memory import without_autocast
-from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
-from sparselogits.torch.rows import Rows
 from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.terms import make_terms
-from sparselogits.torch.weight_sums import BiasGradient, WeightGradient
 
 
 def fused_linear_sparse_kd_loss(
@@ -114,74 +108,28 @@ def fused_linear_sparse_kd_loss(
     )
     chunk = choose_chunk_rows(chunk_rows, chunk_bytes, weight.shape[0], flat)
     inputs: tuple[Tensor, Tensor, Tensor | None] = (flat, weight, bias)
-    with_gradient = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in inputs
-    )
+    wanted = [
+        torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in inputs
+    ]
+    if torch.compiler.is_compiling():
+        if accumulate_weight_grad:
+            raise InvalidArgumentError(
+                "accumulate_weight_grad writes into parameters, which torch.compile cannot follow; "
+                "leave it out, or keep the loss out of the compiled function"
+            )
+        return operators.fused_loss(*inputs, *operators.pack(terms), chunk, *wanted)[0]
     with without_autocast(hidden.device):
         rows, scaling = terms.resolve(flat.dtype)
-        if with_gradient and accumulate_weight_grad:
+        if any(wanted) and accumulate_weight_grad:
             return accumulating_loss(flat, *parameters, rows, scaling, chunk)
-        if with_gradient:
-            loss: Tensor = _FusedLinearSparseKDLoss.apply(  # type: ignore[no-untyped-call]
+        if any(wanted):
+            loss: Tensor = FusedLinearSparseKDLoss.apply(  # type: ignore[no-untyped-call]
                 *inputs, rows, scaling, chunk
             )
             return loss
         head = detach_head(*inputs)
         losses, _ = run_chunks(head, rows, scaling, scaling.gradient_scale, chunk, None)
         return scaling.reduce(losses)
-
-
-class _FusedLinearSparseKDLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        rows: Rows,
-        scaling: Scaling,
-        chunk: int,
-    ) -> Tensor:
-        head = detach_head(hidden, weight, bias)
-        loss, *gradients = loss_and_gradients(head, rows, scaling, chunk, ctx.needs_input_grad[:3])
-        ctx.scaling = scaling
-        ctx.dtype = hidden.dtype
-        ctx.save_for_backward(*gradients)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        factor = ctx.scaling.factor(grad_output)
-        stored = ctx.saved_tensors
-        finished = [t if t is None else finish_gradient(t, factor, ctx.dtype) for t in stored]
-        return *finished, None, None, None
-
-
-def loss_and_gradients(
-    head: Head, rows: Rows, scaling: Scaling, chunk: int, wanted: tuple[bool, bool, bool]
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The reduced loss, and the wanted gradients of hidden, weight and bias.
-
-    The gradients lack `scaling.factor`. Where that is still to come they are as wide as their sums.
-    """
-    compute = rows.total.dtype
-    several = head.hidden.shape[0] > chunk
-    weight = WeightGradient(head.weight, compute, several) if wanted[1] else None
-    bias = None
-    if wanted[2]:
-        assert head.bias is not None
-        bias = BiasGradient(head.bias, compute)
-    losses, hidden = run_chunks(
-        head, rows, scaling, scaling.gradient_scale, chunk, Sinks(wanted[0], weight, bias)
-    )
-    wide = scaling.defer_count
-    return (
-        scaling.reduce(losses),
-        hidden,
-        None if weight is None else weight.result(wide),
-        None if bias is None else bias.result(wide),
-    )
 
 
 def _autocast(*inputs: Tensor | None) -> list[Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch import operators
 from sparselogits.torch.arguments import flatten_rows
 from sparselogits.torch.host_memory import without_autocast
 from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
@@ -108,12 +109,15 @@ def sparse_kd_loss(
         num_items=num_items,
     )
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
+    if torch.compiler.is_compiling():
+        loss = operators.sparse_kd_loss(flat, *operators.pack(terms), with_gradient)[0]
+        return loss.reshape(leading) if reduction == "none" else loss
     if inplace and with_gradient:
         _check_inplace(logits)
     with without_autocast(logits.device):
         rows, scaling = terms.resolve(logits.dtype)
         if with_gradient:
-            loss: Tensor = _SparseKDLoss.apply(  # type: ignore[no-untyped-call]
+            loss = _SparseKDLoss.apply(  # type: ignore[no-untyped-call]
                 flat, rows, scaling, inplace
             )
         else:
