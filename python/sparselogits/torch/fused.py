@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch import operators
 from sparselogits.torch.arguments import check_head, flatten_rows
+from sparselogits.torch.autocast import cast_as_linear, without_autocast
 from sparselogits.torch.fused_chunks import choose_chunk_rows, detach_head, run_chunks
 from sparselogits.torch.fused_gradients import FusedLinearSparseKDLoss
 from sparselogits.torch.fused_recompute import accumulating_loss
-from sparselogits.torch.host_memory import without_autocast
 from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.terms import make_terms
 
@@ -73,8 +70,8 @@ def fused_linear_sparse_kd_loss(
             added to in its own; a narrow one is rounded once a chunk. `weight` and `bias` must be
             leaves without hooks: those would not see these gradients. What waits for a parameter's
             accumulation without being such a hook, as DistributedDataParallel does, finds the
-            complete `.grad`. `torch.autograd.grad` for the weight and `torch.compile` are refused.
-            No effect without gradients.
+            complete `.grad`. `torch.autograd.grad` for the weight is refused, and `torch.compile` breaks
+            its graph here. No effect without gradients.
 
     Returns:
         A scalar, float32 (float64 for float64 inputs), nats.
@@ -86,7 +83,7 @@ def fused_linear_sparse_kd_loss(
             label needs.
     """
     parameters = (weight, bias)
-    hidden, weight, bias = _autocast(hidden, weight, bias)
+    hidden, weight, bias = cast_as_linear(hidden, weight, bias)
     flat, leading = flatten_rows(hidden, "hidden")
     check_head(flat, weight, bias)
     terms = make_terms(
@@ -111,35 +108,22 @@ def fused_linear_sparse_kd_loss(
     wanted = [
         torch.is_grad_enabled() and tensor is not None and tensor.requires_grad for tensor in inputs
     ]
+    if any(wanted) and accumulate_weight_grad:
+        if torch.compiler.is_compiling():
+            from sparselogits.torch import graph_break
+
+            return graph_break.accumulating_loss(flat, *parameters, terms, chunk)
+        return accumulating_loss(flat, *parameters, terms, chunk)
     if torch.compiler.is_compiling():
-        if accumulate_weight_grad:
-            raise InvalidArgumentError(
-                "accumulate_weight_grad writes into parameters, which torch.compile cannot follow; "
-                "leave it out, or keep the loss out of the compiled function"
-            )
-        return operators.fused_loss(*inputs, *operators.pack(terms), chunk, *wanted)[0]
+        return operators.head_loss(*inputs, terms, chunk, wanted)
     with without_autocast(hidden.device):
         rows, scaling = terms.resolve(flat.dtype)
-        if any(wanted) and accumulate_weight_grad:
-            return accumulating_loss(flat, *parameters, rows, scaling, chunk)
         if any(wanted):
             loss: Tensor = FusedLinearSparseKDLoss.apply(  # type: ignore[no-untyped-call]
                 *inputs, rows, scaling, chunk
             )
             return loss
-        head = detach_head(*inputs)
-        losses, _ = run_chunks(head, rows, scaling, scaling.gradient_scale, chunk, None)
+        losses, _ = run_chunks(
+            detach_head(*inputs), rows, scaling, scaling.gradient_scale, chunk, None
+        )
         return scaling.reduce(losses)
-
-
-def _autocast(*inputs: Tensor | None) -> list[Any]:
-    """The inputs as `F.linear` would take them under the autocast that is in force."""
-    first = inputs[0]
-    assert first is not None
-    device_type = first.device.type
-    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(
-        device_type
-    ):
-        return list(inputs)
-    dtype = torch.get_autocast_dtype(device_type)
-    return [t.to(dtype) if t is not None and t.dtype != torch.float64 else t for t in inputs]

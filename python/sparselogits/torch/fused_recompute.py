@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.fused_chunks import Sinks, detach_head, run_chunks
 from sparselogits.torch.parameter_sums import (
     ParameterBiasGradient,
@@ -17,14 +18,14 @@ from sparselogits.torch.parameter_sums import (
 )
 from sparselogits.torch.reduction import Scaling, once_differentiable
 from sparselogits.torch.rows import Rows
+from sparselogits.torch.terms import Terms
 
 
 def accumulating_loss(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    rows: Rows,
-    scaling: Scaling,
+    terms: Terms,
     chunk: int,
 ) -> Tensor:
     """The reduced loss of hidden states (R, H), which carry the dtype of the products.
@@ -33,19 +34,21 @@ def accumulating_loss(
         hidden: (R, H).
         weight: (V, H), the parameter itself, of any floating dtype.
         bias: (V,) likewise, or None.
-        rows: The targets of the R rows.
-        scaling: Of the loss.
+        terms: Of the loss over the R rows.
         chunk: Rows of logits that exist at once.
 
     Raises:
-        InvalidArgumentError: A parameter that needs a gradient cannot be added to.
+        InvalidArgumentError: A value of the terms means nothing, or a parameter that needs a
+            gradient cannot be added to.
     """
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None and parameter.requires_grad:
             check_accumulates(name, parameter)
-    loss: Tensor = _RecomputedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, rows, scaling, chunk
-    )
+    with without_autocast(hidden.device):
+        rows, scaling = terms.resolve(hidden.dtype)
+        loss: Tensor = _RecomputedLoss.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, bias, rows, scaling, chunk
+        )
     return loss
 
 
@@ -87,7 +90,8 @@ class _RecomputedLoss(torch.autograd.Function):
             None if bias is None else ParameterBiasGradient(bias, rows.total.dtype),
         )
         scale = scaling.whole_gradient_scale * grad_output
-        _, grad_hidden = run_chunks(head, rows, scaling, scale, chunk, sinks)
+        with without_autocast(grad_output.device):
+            _, grad_hidden = run_chunks(head, rows, scaling, scale, chunk, sinks)
         for parameter in (weight, bias):
             if parameter is not None:
                 make_grad(parameter)  # where no row was kept, a gradient of zero

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch import operators
 from sparselogits.torch.arguments import flatten_rows
-from sparselogits.torch.host_memory import without_autocast
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
 from sparselogits.torch.row_pass import row_losses
 from sparselogits.torch.rows import Rows
@@ -110,7 +110,7 @@ def sparse_kd_loss(
     )
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
     if torch.compiler.is_compiling():
-        loss = operators.sparse_kd_loss(flat, *operators.pack(terms), with_gradient)[0]
+        loss = operators.logits_loss(flat, terms, with_gradient)
         return loss.reshape(leading) if reduction == "none" else loss
     if inplace and with_gradient:
         _check_inplace(logits)

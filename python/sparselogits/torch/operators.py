@@ -9,14 +9,15 @@ the graph's backward pass only scales these; a gradient that nobody wants is emp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.fused_chunks import detach_head, run_chunks
 from sparselogits.torch.fused_gradients import loss_and_gradients
-from sparselogits.torch.host_memory import without_autocast
 from sparselogits.torch.row_pass import row_losses
 from sparselogits.torch.rows import compute_dtype
 from sparselogits.torch.targets import SparseTargets
@@ -30,7 +31,27 @@ _TERMS = (
 )
 
 
-def pack(terms: Terms) -> tuple[Any, ...]:
+def logits_loss(logits: Tensor, terms: Terms, wanted: bool) -> Tensor:
+    """The loss of logits (R, V); `wanted`: whether they get a gradient."""
+    loss: Tensor = sparse_kd_loss(logits, *_pack(terms), wanted)[0]
+    return loss
+
+
+def head_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    terms: Terms,
+    chunk: int,
+    wanted: Sequence[bool],
+) -> Tensor:
+    """The reduced loss of a head; `wanted`: whether hidden, weight and bias get a gradient."""
+    arguments = (*_pack(terms), chunk, *wanted)
+    loss: Tensor = fused_linear_sparse_kd_loss(hidden, weight, bias, *arguments)[0]
+    return loss
+
+
+def _pack(terms: Terms) -> tuple[Any, ...]:
     """Terms as the arguments `_TERMS` of an operator."""
     targets = terms.targets
     num_items = terms.num_items
@@ -63,7 +84,7 @@ def _unpack(
     host_offsets: Tensor | None,
     *rest: Any,
 ) -> Terms:
-    """The terms that `pack` packed."""
+    """The terms that `_pack` packed."""
     targets = SparseTargets.with_host_offsets(offsets, token_ids, weights, vocab_size, host_offsets)
     return Terms(targets, *rest)
 
@@ -135,7 +156,7 @@ sparse_kd_loss.register_autograd(_scale_gradient, setup_context=_save_gradient)
         "bool wants_weight, bool wants_bias) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
 )
-def fused_loss(
+def fused_linear_sparse_kd_loss(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The loss of a head, the gradients of its three inputs, and what is still divided by."""
@@ -157,7 +178,7 @@ def fused_loss(
         return loss, grad_hidden, grad_weight, grad_bias, rest
 
 
-@fused_loss.register_fake
+@fused_linear_sparse_kd_loss.register_fake
 def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
     *_, wants_hidden, wants_weight, wants_bias = arguments
     compute = compute_dtype(hidden.dtype)
@@ -172,4 +193,4 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> t
     )
 
 
-fused_loss.register_autograd(_scale_gradient, setup_context=_save_gradient)
+fused_linear_sparse_kd_loss.register_autograd(_scale_gradient, setup_context=_save_gradient)
