@@ -70,8 +70,8 @@ def fused_linear_sparse_kd_loss(
             added to in its own; a narrow one is rounded once a chunk. `weight` and `bias` must be
             leaves without hooks: those would not see these gradients. What waits for a parameter's
             accumulation without being such a hook, as DistributedDataParallel does, finds the
-            complete `.grad`. `torch.autograd.grad` for the weight is refused, and `torch.compile` breaks
-            its graph here. No effect without gradients.
+            complete `.grad`. `torch.autograd.grad` for the weight is refused. Under `torch.compile`
+            this breaks the graph. No effect without gradients.
 
     Returns:
         A scalar, float32 (float64 for float64 inputs), nats.
