@@ -201,7 +201,7 @@ def test_sparse_kd_loss_takes_the_kernel_where_it_is_available(
         return original(*arguments)  # type: ignore[arg-type]
 
     original = row_triton.loss_and_gradient
-    monkeypatch.setattr(row_triton, "available", lambda logits: True)
+    monkeypatch.setattr(row_triton, "takes", lambda logits: True)
     monkeypatch.setattr(row_triton, "loss_and_gradient", noting)
     targets = make_targets(12, 100)
     logits = make_logits(12, 100)
@@ -216,7 +216,7 @@ def test_sparse_kd_loss_takes_the_kernel_where_it_is_available(
 
 
 def test_host_memory_and_float64_keep_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not row_triton.available(torch.zeros(2, 2))
+    assert not row_triton.takes(torch.zeros(2, 2))
     monkeypatch.setattr(triton_support, "supports", lambda device: True)
-    assert row_triton.available(torch.zeros(2, 2, dtype=torch.bfloat16))
-    assert not row_triton.available(torch.zeros(2, 2, dtype=torch.float64))
+    assert row_triton.takes(torch.zeros(2, 2, dtype=torch.bfloat16))
+    assert not row_triton.takes(torch.zeros(2, 2, dtype=torch.float64))

@@ -57,8 +57,8 @@ def test_it_holds(case: str) -> None:
         ("other temperature", "the options of ranks 0 and 1 differ"),
         ("other num_items", "the options of ranks 0 and 1 differ"),
         ("other chunk", "the options of ranks 0 and 1 differ"),
-        ("other weights", "targets and mask of ranks 0 and 1 differ"),
-        ("other mask", "targets and mask of ranks 0 and 1 differ"),
+        ("other weights", "targets, mask, labels or weights of ranks 0 and 1 differ"),
+        ("other mask", "targets, mask, labels or weights of ranks 0 and 1 differ"),
         ("other start", "the shard of rank 1 starts at token 14: the one before it ends at 13"),
     ],
 )

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch import head_torch, head_triton
-from sparselogits.torch.fused import _autocast, _check_head
-from sparselogits.torch.head import Head, check_softcap
+from sparselogits.torch.arguments import check_head, flatten_rows
+from sparselogits.torch.autocast import cast_as_linear, without_autocast
+from sparselogits.torch.finish import Finish
+from sparselogits.torch.head import Head
 from sparselogits.torch.head_entries import logits_at
-from sparselogits.torch.losses import flatten_rows
-from sparselogits.torch.reduction import check_temperature, once_differentiable
+from sparselogits.torch.reduction import once_differentiable
 
 # Logits of one part of the vocabulary in the backward pass. Narrow parts starve the products.
 _PART_BYTES = 256 << 20
@@ -59,26 +60,13 @@ def linear_lse(
     Raises:
         InvalidArgumentError: A shape, dtype, device or keyword is wrong.
     """
-    x, weight, bias = _autocast(x, weight, bias)
+    x, weight, bias = cast_as_linear(x, weight, bias)
     flat, leading = flatten_rows(x, "x")
-    head = make_head(flat, weight, bias, temperature, softcap)
+    check_head(flat, weight, bias)
+    head = Head(weight, bias, Finish(temperature, softcap))
     nowhere = torch.empty(0, dtype=torch.int64, device=x.device)
     lse, _ = lse_and_logits(flat, head, nowhere, nowhere, part_columns)
     return lse.reshape(leading)
-
-
-def make_head(
-    x: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, softcap: float | None
-) -> Head:
-    """A head that fits inputs (R, H).
-
-    Raises:
-        InvalidArgumentError: It does not fit, or a keyword is wrong.
-    """
-    _check_head(x, weight, bias)
-    check_temperature(temperature)
-    check_softcap(softcap)
-    return Head(weight, bias, float(temperature), softcap)
 
 
 def lse_and_logits(
@@ -101,22 +89,15 @@ def lse_and_logits(
     """
     if part_columns is not None and part_columns < 1:
         raise InvalidArgumentError(f"part_columns is {part_columns}; it must be at least 1")
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         lse, logits = _LseAndLogits.apply(  # type: ignore[no-untyped-call]
-            x,
-            head.weight,
-            head.bias,
-            head.temperature,
-            head.softcap,
-            row,
-            token_id,
-            part_columns,
+            x, head.weight, head.bias, head.finish, row, token_id, part_columns
         )
     return lse, logits
 
 
 def _backend(x: Tensor) -> ModuleType:
-    return head_triton if head_triton.available(x) else head_torch
+    return head_triton if head_triton.takes(x) else head_torch
 
 
 class _LseAndLogits(torch.autograd.Function):
@@ -126,31 +107,30 @@ class _LseAndLogits(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        temperature: float,
-        softcap: float | None,
+        finish: Finish,
         row: Tensor,
         token_id: Tensor,
         part_columns: int | None,
     ) -> tuple[Tensor, Tensor]:
-        head = Head(weight, bias, temperature, softcap)
-        lse = cast(Tensor, _backend(x).lse(x, head))
-        logits = head.finish(logits_at(x, weight, bias, row, token_id))
+        lse = cast(Tensor, _backend(x).lse(x, Head(weight, bias, finish)))
+        logits = finish(logits_at(x, weight, bias, row, token_id))
         ctx.save_for_backward(x, weight, bias, row, token_id, lse, logits)
-        ctx.options = (temperature, softcap, part_columns)
+        ctx.finish, ctx.part_columns = finish, part_columns
         return lse, logits
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_lse: Tensor, grad_logits: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, row, token_id, lse, logits = ctx.saved_tensors
-        temperature, softcap, part_columns = ctx.options
-        head = Head(weight, bias, temperature, softcap)
+        head = Head(weight, bias, ctx.finish)
         at_entries = grad_lse[row] * torch.exp(logits - lse[row]) + grad_logits
-        at_entries = at_entries * head.slope(logits)
+        at_entries = at_entries / ctx.finish.temperature
+        slope = ctx.finish.cap_slope(logits)
+        entries = (row, token_id, at_entries if slope is None else at_entries * slope)
         gradients = _gradients(
-            x, head, lse, grad_lse, (row, token_id, at_entries), part_columns, ctx.needs_input_grad
+            x, head, lse, grad_lse, entries, ctx.part_columns, ctx.needs_input_grad
         )
-        return *gradients, None, None, None, None, None
+        return *gradients, None, None, None, None
 
 
 def _gradients(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparselogits.torch.fused import _autocast
-from sparselogits.torch.head_lse import lse_and_logits, make_head
-from sparselogits.torch.losses import check_targets, flatten_mask, flatten_rows
-from sparselogits.torch.reduction import make_scaling
-from sparselogits.torch.rows import compute_dtype, unfold
+from sparselogits.torch.arguments import check_head, flatten_rows
+from sparselogits.torch.autocast import cast_as_linear, without_autocast
+from sparselogits.torch.finish import Finish
+from sparselogits.torch.head import Head
+from sparselogits.torch.head_lse import lse_and_logits
 from sparselogits.torch.targets import SparseTargets
+from sparselogits.torch.terms import make_terms
 
 
 def linear_lse_sparse_kd_loss(
@@ -20,9 +21,12 @@ def linear_lse_sparse_kd_loss(
     *,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
+    position_weights: Tensor | None = None,
+    labels: Tensor | None = None,
+    alpha: float = 0.0,
+    softcap: float | None = None,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
-    softcap: float | None = None,
     reduction: str = "mean",
     num_items: float | Tensor | None = None,
     part_columns: int | None = None,
@@ -38,10 +42,10 @@ def linear_lse_sparse_kd_loss(
     Args:
         hidden: (B, S, H) or (R, H), the input of the student's output head.
         weight: (V, H), the head's matrix; V may exceed the cache's vocabulary.
-        targets: R = B·S rows, on the same device. An empty row is ignored.
+        targets: R = B·S rows, on the same device.
         bias: (V,) or None.
-        mask, temperature, scale_by_temperature_squared, num_items: As in `sparse_kd_loss`.
-        softcap: See `linear_lse`.
+        mask, position_weights, labels, alpha, softcap, temperature, scale_by_temperature_squared,
+            num_items: As in `sparse_kd_loss`.
         reduction: "mean", "sum", or "none" for one loss per row.
         part_columns: See `linear_lse`.
 
@@ -52,27 +56,34 @@ def linear_lse_sparse_kd_loss(
         InvalidArgumentError: A shape, dtype, device or keyword is wrong.
         VocabularyMismatchError: The head has fewer rows than the cache's vocabulary.
     """
-    hidden, weight, bias = _autocast(hidden, weight, bias)
+    hidden, weight, bias = cast_as_linear(hidden, weight, bias)
     flat, leading = flatten_rows(hidden, "hidden")
-    head = make_head(flat, weight, bias, temperature, softcap)
-    check_targets(targets, flat, "hidden", weight.shape[0])
-    with torch.autocast(hidden.device.type, enabled=False):
-        dtype = compute_dtype(flat.dtype)
-        rows = unfold(targets, flatten_mask(mask, leading, hidden.device), dtype)
-        scaling = make_scaling(
-            rows.keep,
-            flat.dtype,
-            dtype,
-            temperature=temperature,
-            scale_by_temperature_squared=scale_by_temperature_squared,
-            reduction=reduction,
-            num_items=num_items,
-            reductions=("mean", "sum", "none"),
-        )
+    check_head(flat, weight, bias)
+    terms = make_terms(
+        targets,
+        flat,
+        "hidden",
+        leading,
+        weight.shape[0],
+        mask=mask,
+        position_weights=position_weights,
+        labels=labels,
+        alpha=alpha,
+        softcap=softcap,
+        temperature=temperature,
+        scale_by_temperature_squared=scale_by_temperature_squared,
+        reduction=reduction,
+        reductions=("mean", "sum", "none"),
+        num_items=num_items,
+    )
+    with without_autocast(hidden.device):
+        rows, scaling = terms.resolve(flat.dtype)
         # 0 · NaN is NaN: an ignored row must not reach the gradient of the weight.
         x = flat.masked_fill(~rows.keep[:, None], 0)
+        head = Head(weight, bias, Finish(scaling.temperature, scaling.softcap))
         lse, logits = lse_and_logits(x, head, rows.row, rows.token_id, part_columns)
-        surprise = rows.weight * (lse[rows.row] - logits)
+        # A weight of 0 asks for nothing, where 0 · inf would be NaN.
+        surprise = torch.where(rows.weight > 0, lse[rows.row] - logits, 0) * rows.weight
         losses = torch.zeros_like(rows.total).index_add_(0, rows.row, surprise)
         loss = scaling.reduce(torch.where(rows.keep, losses * scaling.loss_scale, 0))
     return loss.reshape(leading) if reduction == "none" else loss

@@ -42,9 +42,11 @@ def softmax_gradient(x: Tensor, head: Head, lse: Tensor, coefficient: Tensor, ou
         out: (R, V); its columns are adjacent.
     """
     z = _finished(x.to(lse.dtype), head)
-    slope = head.slope(z)
+    slope = head.finish.cap_slope(z)
     p = z.sub_(lse[:, None]).exp_()
-    torch.mul(p.mul_(coefficient[:, None]), slope, out=out)
+    if slope is not None:
+        p.mul_(slope)
+    torch.mul(p, (coefficient / head.finish.temperature)[:, None], out=out)
 
 
 def gradient_dtype(x: Tensor) -> torch.dtype:

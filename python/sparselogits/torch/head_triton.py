@@ -13,15 +13,15 @@ from sparselogits.torch.head import Head
 _PARTS = 16  # of the vocabulary: a row's partial sums; enough programs where rows are few
 
 
-def available(x: Tensor) -> bool:
+def takes(x: Tensor) -> bool:
     """Whether these functions can take (R, H) inputs `x`; float64 keeps to head_torch."""
     narrow = x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return narrow and triton_support.supports(x.device)
+    return type(x) is Tensor and narrow and triton_support.supports(x.device)
 
 
 def lse(x: Tensor, head: Head) -> Tensor:
     """See head_torch.py."""
-    # Without Triton this module can still be asked whether it is available.
+    # Without Triton this module can still be asked what it takes.
     from sparselogits.torch.kernels import head_kernels
 
     tile = _tile(x.dtype)
@@ -75,8 +75,8 @@ def _inputs(x: Tensor, head: Head) -> tuple[Any, ...]:
         head.weight,
         *head.weight.stride(),
         head.weight if head.bias is None else head.bias,
-        head.temperature,
-        1.0 if head.softcap is None else head.softcap,
+        head.finish.temperature,
+        1.0 if head.finish.softcap is None else head.finish.softcap,
         len(x),
         *head.weight.shape,
     )
@@ -85,7 +85,7 @@ def _inputs(x: Tensor, head: Head) -> tuple[Any, ...]:
 def _options(x: Tensor, head: Head) -> dict[str, bool]:
     return {
         "HAS_BIAS": head.bias is not None,
-        "HAS_SOFTCAP": head.softcap is not None,
+        "HAS_SOFTCAP": head.finish.softcap is not None,
         # The interpreter, the only one to take host memory, has no products of bfloat16.
         "WIDEN": x.device.type == "cpu",
     }

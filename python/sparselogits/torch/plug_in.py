@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.torch.fused import _autocast, _check_head
+from sparselogits.torch.arguments import check_head, flatten_rows
+from sparselogits.torch.autocast import cast_as_linear, without_autocast
+from sparselogits.torch.batch import IGNORED_LABEL
 from sparselogits.torch.head_entries import differentiable_logits_at
-from sparselogits.torch.losses import check_targets, flatten_mask, flatten_rows
-from sparselogits.torch.reduction import make_scaling
-from sparselogits.torch.rows import Rows, compute_dtype, unfold
+from sparselogits.torch.rows import Rows
 from sparselogits.torch.targets import SparseTargets
+from sparselogits.torch.terms import make_terms
 
-IGNORED = -100
 _WEIGHT_TOLERANCE = 1e-5  # of a sum of float32 weights that are counts / rounds
 
 CrossEntropy = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], Tensor]
@@ -29,6 +29,9 @@ def plug_in_sparse_kd_loss(
     *,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
+    position_weights: Tensor | None = None,
+    labels: Tensor | None = None,
+    alpha: float = 0.0,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
     reduction: str = "mean",
@@ -54,7 +57,8 @@ def plug_in_sparse_kd_loss(
         weight: (V, H), the head's matrix; V may exceed the cache's vocabulary.
         targets: R = B·S rows, on the same device. An empty row is ignored.
         bias: (V,) or None.
-        mask: As in `sparse_kd_loss`.
+        mask, position_weights, labels, alpha: As in `sparse_kd_loss`. Position weights and ignored
+            labels make sums W other than 1.
         temperature: As in `sparse_kd_loss`; hidden states and bias are divided by it, and so
             rounded once more.
         scale_by_temperature_squared: As in `sparse_kd_loss`.
@@ -72,23 +76,29 @@ def plug_in_sparse_kd_loss(
             returned another shape than `per_row` says.
         VocabularyMismatchError: The head has fewer rows than the cache's vocabulary.
     """
-    hidden, weight, bias = _autocast(hidden, weight, bias)
+    hidden, weight, bias = cast_as_linear(hidden, weight, bias)
     flat, leading = flatten_rows(hidden, "hidden")
-    _check_head(flat, weight, bias)
-    check_targets(targets, flat, "hidden", weight.shape[0])
-    with torch.autocast(hidden.device.type, enabled=False):
-        dtype = compute_dtype(flat.dtype)
-        rows = unfold(targets, flatten_mask(mask, leading, hidden.device), dtype)
-        scaling = make_scaling(
-            rows.keep,
-            flat.dtype,
-            dtype,
-            temperature=temperature,
-            scale_by_temperature_squared=scale_by_temperature_squared,
-            reduction=reduction,
-            num_items=num_items,
-            reductions=("mean", "sum", "none") if per_row else ("mean", "sum"),
-        )
+    check_head(flat, weight, bias)
+    terms = make_terms(
+        targets,
+        flat,
+        "hidden",
+        leading,
+        weight.shape[0],
+        mask=mask,
+        position_weights=position_weights,
+        labels=labels,
+        alpha=alpha,
+        softcap=None,
+        temperature=temperature,
+        scale_by_temperature_squared=scale_by_temperature_squared,
+        reduction=reduction,
+        reductions=("mean", "sum", "none") if per_row else ("mean", "sum"),
+        num_items=num_items,
+    )
+    with without_autocast(hidden.device):
+        rows, scaling = terms.resolve(flat.dtype)
+        dtype = rows.total.dtype
         if not per_row:
             _check_totals(rows)
         # 0 · NaN is NaN: an ignored row must not reach the gradient of the weight.
@@ -96,7 +106,7 @@ def plug_in_sparse_kd_loss(
         if temperature != 1.0:
             x, bias = x / temperature, None if bias is None else bias / temperature
         place, label = heaviest(rows)
-        entropy = cross_entropy(x, weight, torch.where(rows.keep, label, IGNORED), bias)
+        entropy = cross_entropy(x, weight, torch.where(rows.keep, label, IGNORED_LABEL), bias)
         shape = (len(x),) if per_row else ()
         if entropy.shape != shape:
             raise InvalidArgumentError(

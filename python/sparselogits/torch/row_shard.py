@@ -8,7 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sparselogits.torch.rows import Rows
+from sparselogits.torch.finish import Finish
+from sparselogits.torch.reduction import Scaling
+from sparselogits.torch.rows import Rows, compute_dtype
 
 # float32 scratch of one block of rows.
 _BLOCK_BYTES = 64 << 20
@@ -21,33 +23,36 @@ class ShardedColumns:
     start: int
     group: dist.ProcessGroup | None
 
-    def loss_and_gradient(
+    def row_losses(
         self,
         logits: Tensor,
         rows: Rows,
-        temperature: float,
-        loss_scale: float,
+        scaling: Scaling,
         gradient_scale: Tensor,
         out: Tensor | None,
     ) -> Tensor:
         """Losses of whole rows, and the gradient of the columns that are here. A collective.
 
-        As `functional.loss_and_gradient`, with logits (R, columns) and the targets of whole rows.
-        Two numbers a row cross between the ranks, after one for the maximum.
+        As `row_pass.row_losses`, with logits (R, columns) and the targets of whole rows. Two
+        numbers a row cross between the ranks, after one for the maximum.
         """
         width = logits.shape[1]
+        finish = Finish(scaling.temperature, scaling.softcap)
         local_id = rows.token_id - self.start
         inside = (local_id >= 0) & (local_id < width)
         # Entries of other ranks go to a column that does not exist: choosing would ask a device.
         column = torch.where(inside, local_id, width)
-        lse = _local_lse(logits, rows.keep, temperature)
+        lse = _local_lse(logits, rows.keep, finish)
         reference = lse.clone()
         dist.all_reduce(reference, dist.ReduceOp.MAX, group=self.group)
         # Of rows that are all -inf: inf - inf would be NaN.
         reference.masked_fill_(reference == -torch.inf, 0)
-        at_target = logits[rows.row, column.clamp(max=width - 1)].to(lse.dtype) / temperature
+        at_target = finish(logits[rows.row, column.clamp(max=width - 1)].to(lse.dtype))
+        slope = finish.cap_slope(at_target)
         at_target = at_target - reference[rows.row]
-        weighted = torch.where(inside & rows.keep[rows.row], rows.weight * at_target, 0)
+        # A weight of 0 asks for nothing, where 0 · inf would be NaN.
+        counted = inside & rows.keep[rows.row] & (rows.weight > 0)
+        weighted = torch.where(counted, rows.weight * at_target, 0)
         sums = torch.stack(
             [(lse - reference).exp(), torch.zeros_like(lse).index_add_(0, rows.row, weighted)]
         )
@@ -57,44 +62,53 @@ class ShardedColumns:
             scale = torch.where(rows.keep, gradient_scale, 0)
             p = torch.exp(at_target - log_sum[rows.row])
             entries = scale[rows.row] * (rows.total[rows.row] * p - rows.weight)
-            _write_gradient(
-                logits, rows, temperature, reference + log_sum, scale, column, entries, out
+            gradient = _Gradient(
+                finish,
+                reference + log_sum,
+                scale * rows.total,
+                column,
+                entries if slope is None else entries * slope,
             )
-        return torch.where(rows.keep, (rows.total * log_sum - sums[1]) * loss_scale, 0)
+            for part in _blocks(logits):
+                gradient.write(logits, rows, part, out)
+        return torch.where(rows.keep, (rows.total * log_sum - sums[1]) * scaling.loss_scale, 0)
 
 
-def _local_lse(logits: Tensor, keep: Tensor, temperature: float) -> Tensor:
-    """(R,) log-sum-exp of the columns that are here; 0 in rows that are not kept."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    lse = torch.empty(len(logits), dtype=dtype, device=logits.device)
-    for part in _blocks(logits):
-        lse[part] = torch.logsumexp(logits[part].to(dtype) / temperature, 1)
-    return lse.masked_fill_(~keep, 0)
+@dataclass(frozen=True)
+class _Gradient:
+    """coefficient · dlse/dz, and what is stored at targets: (E,) columns and entries."""
 
+    finish: Finish
+    lse: Tensor
+    coefficient: Tensor
+    column: Tensor
+    entries: Tensor
 
-def _write_gradient(
-    logits: Tensor,
-    rows: Rows,
-    temperature: float,
-    lse: Tensor,
-    scale: Tensor,
-    column: Tensor,
-    entries: Tensor,
-    out: Tensor,
-) -> None:
-    """scale · (W softmax - w), with the elements at targets stored in float32 before rounding."""
-    width = logits.shape[1]
-    coefficient = scale * rows.total
-    for part in _blocks(logits):
-        z = logits[part].to(lse.dtype) / temperature
-        block = torch.empty((len(z), width + 1), dtype=lse.dtype, device=logits.device)
-        torch.exp(z.sub_(lse[part, None]), out=block[:, :width])
-        block.mul_(coefficient[part, None])
+    def write(self, logits: Tensor, rows: Rows, part: slice, out: Tensor) -> None:
+        """The rows of one block, in the compute dtype until they are complete."""
+        width = logits.shape[1]
+        z = self.finish(logits[part].to(self.lse.dtype, copy=True))
+        slope = self.finish.cap_slope(z)
+        block = torch.empty((len(z), width + 1), dtype=z.dtype, device=z.device)
+        torch.exp(z.sub_(self.lse[part, None]), out=block[:, :width])
+        block.mul_(self.coefficient[part, None])
+        if slope is not None:
+            block[:, :width].mul_(slope)
         here = slice(int(rows.bounds[part.start]), int(rows.bounds[part.stop]))
-        block.index_put_((rows.row[here] - part.start, column[here]), entries[here])
+        place = (rows.row[here] - part.start, self.column[here])
+        block.index_put_(place, self.entries[here])
         # 0 · NaN is NaN: an ignored row may hold anything.
         block.masked_fill_(~rows.keep[part, None], 0)
         out[part] = block[:, :width]
+
+
+def _local_lse(logits: Tensor, keep: Tensor, finish: Finish) -> Tensor:
+    """(R,) log-sum-exp of the columns that are here; 0 in rows that are not kept."""
+    dtype = compute_dtype(logits.dtype)
+    lse = torch.empty(len(logits), dtype=dtype, device=logits.device)
+    for part in _blocks(logits):
+        lse[part] = torch.logsumexp(finish(logits[part].to(dtype, copy=True)), 1)
+    return lse.masked_fill_(~keep, 0)
 
 
 def _blocks(logits: Tensor) -> list[slice]:

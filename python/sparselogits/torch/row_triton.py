@@ -12,10 +12,10 @@ _MAX_COLUMNS = 16_384  # logits of a row at once: with 32 warps, 16 a thread
 _ENTRIES = 64
 
 
-def available(logits: Tensor) -> bool:
+def takes(logits: Tensor) -> bool:
     """Whether `loss_and_gradient` can take these logits; float64 keeps to row_torch."""
     narrow = logits.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return narrow and triton_support.supports(logits.device)
+    return type(logits) is Tensor and narrow and triton_support.supports(logits.device)
 
 
 def loss_and_gradient(
@@ -27,7 +27,7 @@ def loss_and_gradient(
     out: Tensor | None,
 ) -> Tensor:
     """See `functional.loss_and_gradient`."""
-    # Without Triton this module can still be asked whether it is available.
+    # Without Triton this module can still be asked what it takes.
     from sparselogits.torch.kernels import row_kernels
 
     num_rows, width = logits.shape

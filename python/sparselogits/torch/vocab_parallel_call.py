@@ -10,9 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sparselogits import checks
-from sparselogits.errors import InvalidArgumentError
+from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.limits import MAX_VOCAB_SIZE
-from sparselogits.torch.losses import check_targets
+from sparselogits.torch.arguments import check_targets
+from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.reduction import Scaling
 from sparselogits.torch.row_shard import ShardedColumns
 from sparselogits.torch.rows import Rows
@@ -20,6 +21,7 @@ from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.vocab_shards import Shard, agree, digest
 
 _ODD = 0x1E3779B97F4A7C15  # spreads a position over the bits of an int64
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LocalPart:
 
 
 def enter(
-    prepare: Callable[[], LocalPart],
+    prepare: Callable[[int], LocalPart],
     targets: SparseTargets,
     vocab_start: int,
     device: torch.device,
@@ -54,7 +56,8 @@ def enter(
     """Prepares this rank's part, and refuses the call on every rank where one has to.
 
     Args:
-        prepare: Checks the arguments of this rank.
+        prepare: Checks the arguments of this rank, for so many columns: how many there are, only
+            all shards together can say.
         targets: Of whole rows.
         vocab_start: Token id of the first column of this rank.
         device: Of the tensors.
@@ -70,23 +73,26 @@ def enter(
         VocabularyMismatchError: On every rank: the shards end before the cache's vocabulary.
     """
     if not check_shards:
-        part = prepare()
+        checks.integer("vocab_start", vocab_start, 0, MAX_VOCAB_SIZE)
+        part = prepare(MAX_VOCAB_SIZE)
         return part, ShardedColumns(vocab_start, group), 0
     shard: Shard | InvalidArgumentError
     try:
-        part = prepare()
+        checks.integer("vocab_start", vocab_start, 0, MAX_VOCAB_SIZE)
+        part = prepare(MAX_VOCAB_SIZE)
         shard = _shard_of(part, targets, vocab_start)
     except InvalidArgumentError as error:
         shard = error
-    shards = agree(shard, device, group, "the options", "targets and mask")
-    check_targets(targets, part.tensor, part.name, shards.grid.vocab_size)
-    return part, ShardedColumns(vocab_start, group), shards.grid.vocab_size
-
-
-def check_rows(tensor: Tensor, name: str, targets: SparseTargets, vocab_start: int) -> None:
-    """What a rank can tell by itself; whether the vocabulary fits, only all shards together can."""
-    checks.integer("vocab_start", vocab_start, 0, MAX_VOCAB_SIZE)
-    check_targets(targets, tensor, name, MAX_VOCAB_SIZE)
+    shards = agree(shard, device, group, "the options", "targets, mask, labels or weights")
+    vocab_size = shards.grid.vocab_size
+    check_targets(targets, part.tensor, part.name, vocab_size)
+    ids = part.rows.token_id
+    if is_host(device) and ids.numel() and int(ids.max()) >= vocab_size:
+        raise VocabularyMismatchError(
+            f"targets or labels hold token id {int(ids.max())} and the student's head has "
+            f"{vocab_size} ids"
+        )
+    return part, ShardedColumns(vocab_start, group), vocab_size
 
 
 def _shard_of(part: LocalPart, targets: SparseTargets, vocab_start: int) -> Shard:
@@ -95,11 +101,13 @@ def _shard_of(part: LocalPart, targets: SparseTargets, vocab_start: int) -> Shar
         part.options,
         part.tensor.dtype,
         targets.vocab_size,
-        targets.num_entries,
-        (scaling.temperature, scaling.loss_scale, scaling.reduction, float(scaling.inverse_count)),
+        part.rows.row.numel(),
+        (scaling.softcap, scaling.temperature, scaling.loss_scale, scaling.reduction),
+        float(scaling.inverse_count),
     )
-    data = _checksum(targets.offsets) + 3 * _checksum(targets.token_ids)
-    data = data + 5 * _checksum(targets.weights.view(torch.int32)) + 7 * _checksum(part.rows.keep)
+    rows = part.rows
+    data = _checksum(rows.row) + 3 * _checksum(rows.token_id) + 5 * _checksum(rows.keep)
+    data = data + 7 * _checksum(rows.weight.view(_BITS[rows.weight.dtype]))
     return Shard(vocab_start, part.columns, len(part.tensor), None, common, data)
 
 

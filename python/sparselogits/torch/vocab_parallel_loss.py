@@ -8,12 +8,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sparselogits.torch.losses import _check_inplace, flatten_mask, flatten_rows
-from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
+from sparselogits.torch.arguments import flatten_rows
+from sparselogits.torch.autocast import without_autocast
+from sparselogits.torch.losses import check_inplace
+from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
 from sparselogits.torch.row_shard import ShardedColumns
-from sparselogits.torch.rows import Rows, compute_dtype, unfold
+from sparselogits.torch.rows import Rows
 from sparselogits.torch.targets import SparseTargets
-from sparselogits.torch.vocab_parallel_call import LocalPart, check_rows, enter
+from sparselogits.torch.terms import make_terms
+from sparselogits.torch.vocab_parallel_call import LocalPart, enter
 
 
 def vocab_parallel_sparse_kd_loss(
@@ -23,6 +26,10 @@ def vocab_parallel_sparse_kd_loss(
     group: dist.ProcessGroup | None = None,
     *,
     mask: Tensor | None = None,
+    position_weights: Tensor | None = None,
+    labels: Tensor | None = None,
+    alpha: float = 0.0,
+    softcap: float | None = None,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
     reduction: str = "mean",
@@ -47,12 +54,8 @@ def vocab_parallel_sparse_kd_loss(
         vocab_start: Token id of the first column.
         group: The process group; None: the default one. Its shards make up the vocabulary without
             gaps and overlaps, in any order and of any sizes.
-        mask: As in `sparse_kd_loss`, as are the keywords after it; the same on every rank.
-        temperature: See `sparse_kd_loss`.
-        scale_by_temperature_squared: See `sparse_kd_loss`.
-        reduction: See `sparse_kd_loss`.
-        num_items: See `sparse_kd_loss`.
-        inplace: See `sparse_kd_loss`.
+        mask, position_weights, labels, alpha, softcap, temperature, scale_by_temperature_squared,
+            reduction, num_items, inplace: As in `sparse_kd_loss`; the same on every rank.
         check_shards: Compare the ranks' shards, targets and keywords first, which costs a small
             all-gather and a wait for the device. With False, in steps after the first, ranks that
             differ give wrong numbers or wait for each other for ever.
@@ -65,38 +68,41 @@ def vocab_parallel_sparse_kd_loss(
         VocabularyMismatchError: The shards have fewer columns than the cache's vocabulary.
     """
 
-    def prepare() -> LocalPart:
+    def prepare(width: int) -> LocalPart:
         flat, leading = flatten_rows(local_logits, "local_logits")
-        check_rows(flat, "local_logits", targets, vocab_start)
         if inplace and with_gradient:
-            _check_inplace(local_logits)
-        dtype = compute_dtype(flat.dtype)
-        rows = unfold(targets, flatten_mask(mask, leading, flat.device), dtype)
-        scaling = make_scaling(
-            rows.keep,
-            flat.dtype,
-            dtype,
+            check_inplace(local_logits)
+        terms = make_terms(
+            targets,
+            flat,
+            "local_logits",
+            leading,
+            width,
+            mask=mask,
+            position_weights=position_weights,
+            labels=labels,
+            alpha=alpha,
+            softcap=softcap,
             temperature=temperature,
             scale_by_temperature_squared=scale_by_temperature_squared,
             reduction=reduction,
-            num_items=num_items,
             reductions=("mean", "sum", "none"),
+            num_items=num_items,
         )
-        return LocalPart(flat, "local_logits", flat.shape[1], rows, scaling, ())
+        return LocalPart(flat, "local_logits", flat.shape[1], *terms.resolve(flat.dtype), ())
 
     with_gradient = torch.is_grad_enabled() and local_logits.requires_grad
-    with torch.autocast(local_logits.device.type, enabled=False):
-        part, columns, _ = enter(
-            prepare, targets, vocab_start, local_logits.device, group, check_shards
-        )
+    device = local_logits.device
+    with without_autocast(device):
+        part, columns, _ = enter(prepare, targets, vocab_start, device, group, check_shards)
         if with_gradient:
             loss: Tensor = _VocabParallelLoss.apply(  # type: ignore[no-untyped-call]
                 part.tensor, part.rows, part.scaling, columns, inplace
             )
         else:
-            loss = part.scaling.reduce(
-                _run(part.tensor.detach(), part.rows, part.scaling, columns, None)
-            )
+            logits, scale = part.tensor.detach(), part.scaling.gradient_scale
+            losses = columns.row_losses(logits, part.rows, part.scaling, scale, None)
+            loss = part.scaling.reduce(losses)
     return loss.reshape(local_logits.shape[:-1]) if reduction == "none" else loss
 
 
@@ -113,10 +119,10 @@ class _VocabParallelLoss(torch.autograd.Function):
         # A detached alias: whoever saved these logits notices the overwriting and refuses.
         logits = logits.detach()
         gradient = logits if inplace else torch.empty_like(logits)
-        loss = scaling.reduce(_run(logits, rows, scaling, columns, gradient))
+        losses = columns.row_losses(logits, rows, scaling, scaling.gradient_scale, gradient)
         ctx.scaling = scaling
         ctx.save_for_backward(gradient)
-        return loss
+        return scaling.reduce(losses)
 
     @staticmethod
     @once_differentiable
@@ -124,11 +130,3 @@ class _VocabParallelLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         factor = ctx.scaling.factor(grad_output)
         return finish_gradient(gradient, factor, gradient.dtype), None, None, None, None
-
-
-def _run(
-    logits: Tensor, rows: Rows, scaling: Scaling, columns: ShardedColumns, out: Tensor | None
-) -> Tensor:
-    return columns.loss_and_gradient(
-        logits, rows, scaling.temperature, scaling.loss_scale, scaling.gradient_scale, out
-    )

@@ -71,7 +71,8 @@ def loss_and_gradient(
             ids = tl.load(token_ids + entries, mask=there, other=0)
             w = tl.load(weights + entries, mask=there, other=0.0)
             z = scaled_logits(z_row, column_stride, ids, width, temperature, SCALED)
-            loss += tl.where(there, w * ((largest - z) + log_denominator), 0.0)
+            # A weight of 0 asks for nothing, where 0 · inf would be NaN.
+            loss += tl.where(w > 0, w * ((largest - z) + log_denominator), 0.0)
             if WITH_GRADIENT:
                 p = tl.exp(z - largest) / denominator
                 tl.store(entry_gradient + entries, scale * (weight_sum * p - w), mask=there)
