@@ -24,8 +24,9 @@ from sparselogits.torch.head_lse import linear_lse
 from sparselogits.torch.head_lse_loss import linear_lse_sparse_kd_loss
 
 ROWS, DEPTH, VOCAB = 30, 20, 203
+GRADIENT = 4e-6  # exp turns the roundings of logits around 15 into relative errors
 BACKENDS = [head_torch, head_triton]
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-6, torch.float16: 2**-9}
+TOLERANCE = {torch.float32: GRADIENT, torch.bfloat16: 2**-6, torch.float16: 2**-9}
 
 
 @pytest.fixture(params=BACKENDS, ids=["torch", "triton"])
@@ -110,7 +111,7 @@ def test_any_size(backend: ModuleType, vocab: int, rows: int) -> None:
     assert error(lse.cpu(), expected) < 1e-6
     for leaf, wanted in zip(found, gradients, strict=True):
         assert leaf.grad is not None
-        assert error(leaf.grad.cpu(), wanted) < 2e-6
+        assert error(leaf.grad.cpu(), wanted) < GRADIENT
 
 
 def test_flat_rows_are_exact(backend: ModuleType) -> None:
@@ -131,7 +132,7 @@ def test_logits_of_minus_infinity_count_for_nothing(backend: ModuleType) -> None
     assert error(lse.cpu(), expected) < 1e-6
     for leaf, wanted in zip(found, gradients, strict=True):
         assert leaf.grad is not None
-        assert error(leaf.grad.cpu(), wanted) < 2e-6
+        assert error(leaf.grad.cpu(), wanted) < GRADIENT
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # of the interpreter's maximum
@@ -197,8 +198,8 @@ def test_loss_equals_the_fused_loss(
     assert error(losses[0], dense.loss) < 1e-6
     assert error(losses[0], losses[1].double()) < 1e-6
     for ours, theirs, wanted in zip(*gradients, dense.gradients, strict=True):
-        assert error(ours, 3 * wanted) < 2e-6
-        assert error(ours, theirs.double()) < 2e-6
+        assert error(ours, 3 * wanted) < GRADIENT
+        assert error(ours, theirs.double()) < GRADIENT
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -241,7 +242,7 @@ def test_softcap_of_the_loss(backend: ModuleType) -> None:
     for leaf, theirs in zip(found, wide, strict=True):
         assert leaf.grad is not None
         assert theirs.grad is not None
-        assert error(leaf.grad.cpu(), theirs.grad) < 2e-6
+        assert error(leaf.grad.cpu(), theirs.grad) < GRADIENT
 
 
 def test_one_loss_per_row(backend: ModuleType) -> None:
@@ -268,7 +269,7 @@ def test_ignored_rows_may_hold_anything(backend: ModuleType) -> None:
     assert error(loss.cpu(), expected.loss) < 1e-6
     for leaf, wanted in zip(found, expected.gradients, strict=True):
         assert leaf.grad is not None
-        assert error(leaf.grad.cpu(), wanted) < 2e-6
+        assert error(leaf.grad.cpu(), wanted) < GRADIENT
 
 
 def test_autocast_casts_as_linear_does(backend: ModuleType) -> None:
