@@ -218,31 +218,30 @@ def test_loss_of_narrow_inputs(backend: ModuleType, dtype: torch.dtype) -> None:
         assert error(leaf.grad.cpu(), 1024 * wanted) < TOLERANCE[dtype]
 
 
-def test_softcap_of_the_loss(backend: ModuleType) -> None:
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"softcap": 3.0, "temperature": 0.8},
+        {
+            "labels": torch.where(torch.arange(ROWS) % 5 == 0, -100, torch.arange(ROWS) * 6),
+            "alpha": 0.3,
+            "position_weights": torch.linspace(0, 2, ROWS),
+        },
+    ],
+    ids=["softcap", "labels and weights"],
+)
+def test_all_that_the_fused_loss_takes(backend: ModuleType, keywords: dict[str, Any]) -> None:
     targets = make_targets(ROWS, VOCAB)
     inputs = make_inputs()
-    wide = [t.double().cpu().requires_grad_() for t in inputs]
-    z = 3 * torch.tanh(torch.nn.functional.linear(*wide) / 3)
-    row = torch.repeat_interleave(targets.offsets.diff())
-    log_p = torch.log_softmax(z.flatten(0, 1) / 0.8, -1)
-    wanted = -(log_p[row, targets.token_ids] * targets.weights).sum()
-    wanted.backward()
+    expected = of_head(*(t.cpu() for t in inputs), targets, **keywords)
     found = leaves(inputs)
-    loss = linear_lse_sparse_kd_loss(
-        found[0],
-        found[1],
-        targets.to(DEVICE),
-        bias=found[2],
-        softcap=3.0,
-        temperature=0.8,
-        reduction="sum",
-    )
+    there = {k: v.to(DEVICE) if isinstance(v, torch.Tensor) else v for k, v in keywords.items()}
+    loss = linear_lse_sparse_kd_loss(found[0], found[1], targets.to(DEVICE), bias=found[2], **there)
     loss.backward()
-    assert error(loss.cpu(), wanted.detach()) < 1e-6
-    for leaf, theirs in zip(found, wide, strict=True):
+    assert error(loss.cpu(), expected.loss) < 1e-6
+    for leaf, wanted in zip(found, expected.gradients, strict=True):
         assert leaf.grad is not None
-        assert theirs.grad is not None
-        assert error(leaf.grad.cpu(), theirs.grad) < GRADIENT
+        assert error(leaf.grad.cpu(), wanted) < GRADIENT
 
 
 def test_one_loss_per_row(backend: ModuleType) -> None:

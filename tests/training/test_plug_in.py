@@ -67,8 +67,7 @@ def make_inputs(dtype: torch.dtype = torch.float32) -> list[Tensor]:
 
 
 def run(form: str, inputs: list[Tensor], targets: SparseTargets, **keywords: Any) -> Tensor:
-    if isinstance(keywords.get("mask"), Tensor):
-        keywords["mask"] = keywords["mask"].to(DEVICE)
+    keywords = {k: v.to(DEVICE) if isinstance(v, Tensor) else v for k, v in keywords.items()}
     hidden, weight = (t.to(DEVICE) for t in inputs)
     return FORMS[form](hidden, weight, targets.to(DEVICE), **keywords)
 
@@ -104,6 +103,24 @@ def test_rows_that_sum_to_one(form: str, keywords: str) -> None:
 def test_rows_that_sum_to_anything(form: str, keywords: str) -> None:
     targets = make_targets(ROWS, VOCAB)
     assert_equal_to_the_reference(form, make_inputs()[:2], targets, KEYWORDS[keywords])
+
+
+@pytest.mark.parametrize("form", PER_ROW)
+def test_labels_and_position_weights(form: str) -> None:
+    keywords = {
+        "labels": torch.where(torch.arange(ROWS) % 5 == 0, -100, torch.arange(ROWS) * 4),
+        "alpha": 0.3,
+        "position_weights": torch.linspace(0, 2, ROWS),
+    }
+    targets = make_targets(ROWS, VOCAB)
+    assert_equal_to_the_reference(form, make_inputs()[:2], targets, keywords)
+
+
+def test_a_bias_that_the_kernel_cannot_take_is_refused() -> None:
+    hidden, weight, bias = make_inputs()
+    targets = make_targets(ROWS, VOCAB)
+    with pytest.raises(errors.InvalidArgumentError, match="takes none"):
+        cut_cross_entropy_sparse_kd_loss(hidden, weight, targets, bias=bias)
 
 
 @pytest.mark.parametrize("form", WITH_BIAS)

@@ -58,6 +58,7 @@ def test_it_holds(case: str) -> None:
         ("other num_items", "the options of ranks 0 and 1 differ"),
         ("other chunk", "the options of ranks 0 and 1 differ"),
         ("other weights", "targets, mask, labels or weights of ranks 0 and 1 differ"),
+        ("other labels", "targets, mask, labels or weights of ranks 0 and 1 differ"),
         ("other mask", "targets, mask, labels or weights of ranks 0 and 1 differ"),
         ("other start", "the shard of rank 1 starts at token 14: the one before it ends at 13"),
     ],
@@ -66,9 +67,15 @@ def test_every_rank_refuses_in_the_same_words(case: str, message: str) -> None:
     assert on_every_rank(case) == [f"InvalidArgumentError: {message}"] * RANKS
 
 
-def test_shards_that_end_before_the_vocabulary_are_refused_on_every_rank() -> None:
-    message = "the cache's vocabulary has 101 ids and the student's head only 100"
-    assert on_every_rank("short shards") == [f"VocabularyMismatchError: {message}"] * RANKS
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("short shards", "the cache's vocabulary has 101 ids and the student's head only 100"),
+        ("high label", "targets or labels hold token id 100 and the student's head has 100 ids"),
+    ],
+)
+def test_shards_that_end_before_an_id_are_refused_on_every_rank(case: str, message: str) -> None:
+    assert on_every_rank(case) == [f"VocabularyMismatchError: {message}"] * RANKS
 
 
 @pytest.mark.parametrize(

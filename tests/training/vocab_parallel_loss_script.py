@@ -31,6 +31,13 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "sum": {"reduction": "sum", "temperature": 0.6},
     "num_items": {"num_items": 77},
     "mask": {"mask": torch.arange(ROWS).view(3, 4) % 3 != 1},
+    "softcap": {"softcap": 2.5, "temperature": 0.8},
+    "labels and weights": {
+        # None in the row where half of the probabilities are 0.
+        "labels": torch.tensor([3, -100, 99, 50, 49, 12, 13, 0, 98, -100, 77, 31]).view(3, 4),
+        "alpha": 0.3,
+        "position_weights": torch.linspace(0, 2, ROWS).view(3, 4),
+    },
 }
 
 
@@ -219,6 +226,12 @@ def with_a_vocabulary_beyond_the_shards(rank: int, columns: list[int]) -> None:
     vocab_parallel_sparse_kd_loss(local, larger, start)
 
 
+def with_a_label_beyond_the_shards(rank: int, columns: list[int]) -> None:
+    local, start = shard_of(make_logits(), columns, rank, 2)
+    labels = torch.full((ROWS,), 100)
+    vocab_parallel_sparse_kd_loss(local, finite_targets(), start, labels=labels, alpha=0.5)
+
+
 def other_weights() -> SparseTargets:
     targets = finite_targets()
     weights = targets.weights.clone()
@@ -262,8 +275,10 @@ def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "other num_items", partial(other, num_items=3)
     yield "other start", partial(other, vocab_start=14)
     yield "other weights", partial(other, targets=other_weights())
+    yield "other labels", partial(other, labels=torch.zeros(ROWS).long(), alpha=0.1)
     yield "other mask", partial(other, mask=torch.arange(ROWS) > 3)
     yield "other chunk", partial(with_another_chunk_on_rank_1, rank, columns)
+    yield "high label", partial(with_a_label_beyond_the_shards, rank, columns)
     yield "short shards", partial(with_a_vocabulary_beyond_the_shards, rank, columns)
 
 
