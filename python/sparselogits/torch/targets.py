@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class SparseTargets:
     token_ids: Tensor
     weights: Tensor
     vocab_size: int | None = None
-    _host_offsets: Tensor | None = field(default=None, init=False, repr=False)
+    # Not a field: what rebuilds dataclasses, as FSDP does with the inputs of a forward, then can.
+    _host_offsets: ClassVar[Tensor | None] = None
 
     def __post_init__(self) -> None:
         _check_layout(self)
