@@ -11,6 +11,7 @@ import pytest
 import torch
 from dense_reference import error, make_targets, of_head
 from loss_backends import DEVICE
+from test_fused import LargestTensor
 
 from sparselogits import errors
 from sparselogits.torch import (
@@ -20,6 +21,7 @@ from sparselogits.torch import (
     head_torch,
     head_triton,
 )
+from sparselogits.torch.head import default_part_columns
 from sparselogits.torch.head_lse import linear_lse
 from sparselogits.torch.head_lse_loss import linear_lse_sparse_kd_loss
 
@@ -35,7 +37,7 @@ def backend(
 ) -> Iterator[ModuleType]:
     chosen: ModuleType = request.param
     monkeypatch.setattr(head_lse, "_backend", lambda x: chosen)
-    monkeypatch.setattr(head_torch, "_PART_BYTES", ROWS * 64 * 4)
+    monkeypatch.setattr(head_torch, "default_part_columns", lambda *_: 64)
     monkeypatch.setattr(
         head_triton,
         "_tile",
@@ -148,6 +150,39 @@ def test_memory_layout_changes_nothing(backend: ModuleType) -> None:
     strided = weight.t().contiguous().t()
     found = linear_lse(x.transpose(0, 1).contiguous().transpose(0, 1), strided, bias)
     assert error(found.cpu(), linear_lse(x, weight, bias).double().cpu()) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiler_leaves_the_graph_for_it() -> None:
+    def loss(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return linear_lse(x * 2, weight).sum() + 1
+
+    x, weight = leaves([t.cpu() for t in make_inputs()[:2]])
+    expected = torch.autograd.grad(loss(x, weight), [x, weight])
+    compiled = torch.compile(loss, backend="eager")
+    for ours, theirs in zip(
+        torch.autograd.grad(compiled(x, weight), [x, weight]), expected, strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_parts_hold_few_logits() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert default_part_columns(2048, torch.float32, cpu) == 4096
+    assert default_part_columns(100_000, torch.float32, cpu) == 1024
+    assert default_part_columns(8192, torch.bfloat16, cuda) == 16_384
+
+
+def test_all_logits_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In torch; the tiles of the Triton kernels live in registers."""
+    monkeypatch.setattr(head_lse, "_backend", lambda x: head_torch)
+    monkeypatch.setattr(head_torch, "default_part_columns", lambda *_: 64)
+    x, weight, bias = leaves(make_inputs())
+    with LargestTensor() as seen:
+        weighted_sum(linear_lse(x, weight, bias, part_columns=40)).backward()
+    # Not even in the gradient of the weight, which is the largest that has to be.
+    assert seen.largest <= max(weight.numel(), ROWS * 64)
+    assert 1.4 * seen.largest < ROWS * VOCAB
 
 
 def test_gradcheck_in_float64() -> None:

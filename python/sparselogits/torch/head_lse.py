@@ -13,13 +13,9 @@ from sparselogits.torch import head_torch, head_triton
 from sparselogits.torch.arguments import check_head, flatten_rows
 from sparselogits.torch.autocast import cast_as_linear, without_autocast
 from sparselogits.torch.finish import Finish
-from sparselogits.torch.head import Head
+from sparselogits.torch.head import Head, default_part_columns
 from sparselogits.torch.head_entries import logits_at
 from sparselogits.torch.reduction import once_differentiable
-
-# Logits of one part of the vocabulary in the backward pass. Narrow parts starve the products.
-_PART_BYTES = 256 << 20
-_MIN_PART_COLUMNS = 1024
 
 
 def linear_lse(
@@ -43,7 +39,7 @@ def linear_lse(
     Sums, and the logits themselves, are float32 for narrow inputs, by Triton kernels on a GPU and
     by torch operations elsewhere. In the backward pass the GPU multiplies probabilities that are
     rounded to the dtype of the inputs; sums over parts are float32 and rounded once. Under
-    `torch.autocast` the inputs are cast as by `F.linear`.
+    `torch.autocast` the inputs are cast as by `F.linear`; `torch.compile` leaves the graph for it.
 
     Args:
         x: (B, S, H) or (R, H).
@@ -52,7 +48,7 @@ def linear_lse(
         temperature: T above.
         softcap: c of z ← c · tanh(z / c), before the temperature; None: no soft-cap.
         part_columns: Columns of the vocabulary whose logits exist at once in the backward pass. By
-            default at least 1,024, growing to 256 MiB.
+            default at least 1,024, growing to 32 MiB of them in host memory, 256 MiB on a device.
 
     Returns:
         (B, S) or (R,), float32 (float64 for float64 inputs), nats.
@@ -89,6 +85,17 @@ def lse_and_logits(
     """
     if part_columns is not None and part_columns < 1:
         raise InvalidArgumentError(f"part_columns is {part_columns}; it must be at least 1")
+    if torch.compiler.is_compiling():
+        from sparselogits.torch import graph_break
+
+        return graph_break.apply_lse_and_logits(x, head, row, token_id, part_columns)
+    return apply_lse_and_logits(x, head, row, token_id, part_columns)
+
+
+def apply_lse_and_logits(
+    x: Tensor, head: Head, row: Tensor, token_id: Tensor, part_columns: int | None
+) -> tuple[Tensor, Tensor]:
+    """What a compiler must not look into of `lse_and_logits`."""
     with without_autocast(x.device):
         lse, logits = _LseAndLogits.apply(  # type: ignore[no-untyped-call]
             x, head.weight, head.bias, head.finish, row, token_id, part_columns
@@ -147,7 +154,7 @@ def _gradients(
     dtype = backend.gradient_dtype(x)
     vocab_size = len(head.weight)
     row, token_id, at_entries = entries
-    step = part_columns or max(_MIN_PART_COLUMNS, _PART_BYTES // (max(1, len(x)) * dtype.itemsize))
+    step = part_columns or default_part_columns(len(x), dtype, x.device)
     step = min(step, vocab_size)
     # One column more, for the entries of other parts: to leave them out would ask the device. It
     # takes the room of several, so that the rows of the products stay aligned.

@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparselogits.torch.head import Head
+from sparselogits.torch.head import Head, default_part_columns
 from sparselogits.torch.rows import compute_dtype
-
-_PART_BYTES = 64 << 20  # of the logits in the forward pass
 
 
 def lse(x: Tensor, head: Head) -> Tensor:
@@ -20,7 +18,7 @@ def lse(x: Tensor, head: Head) -> Tensor:
     dtype = compute_dtype(x.dtype)
     wide = x.to(dtype)
     result = wide.new_full((len(x),), -torch.inf)
-    step = max(1, _PART_BYTES // (max(1, len(x)) * dtype.itemsize))
+    step = default_part_columns(len(x), dtype, x.device)
     for start in range(0, len(head.weight), step):
         z = _finished(wide, head.narrow(slice(start, start + step)))
         largest = z.amax(1)
