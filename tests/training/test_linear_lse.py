@@ -306,6 +306,27 @@ def test_ignored_rows_may_hold_anything(backend: ModuleType) -> None:
         assert error(leaf.grad.cpu(), wanted) < GRADIENT
 
 
+def test_an_entry_without_weight_asks_for_nothing(backend: ModuleType) -> None:
+    """Its logit may be -inf: 0 · inf would be NaN."""
+    x, weight, bias = make_inputs()
+    bias[7] = -torch.inf
+    rows = torch.arange(ROWS)
+    ids = torch.stack([torch.full((ROWS,), 7), 8 + rows], 1).flatten()
+    weights = torch.tensor([0.0, 1.0]).repeat(ROWS)
+    targets = SparseTargets(torch.arange(0, 2 * ROWS + 1, 2), ids, weights, VOCAB)
+    found = leaves([x, weight, bias])
+    loss = linear_lse_sparse_kd_loss(found[0], found[1], targets.to(DEVICE), bias=found[2])
+    loss.backward()
+    wide = [t.double().requires_grad_() for t in (x, weight, bias)]
+    logits = torch.nn.functional.linear(*wide).flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, (8 + rows).to(DEVICE))
+    expected.backward()
+    assert error(loss, expected.detach()) < 1e-6
+    for leaf, wanted in zip(found, wide, strict=True):
+        assert wanted.grad is not None
+        assert error(leaf.grad, wanted.grad) < GRADIENT
+
+
 def test_autocast_casts_as_linear_does(backend: ModuleType) -> None:
     inputs = make_inputs()
     narrow = [t.bfloat16() for t in inputs]

@@ -139,6 +139,20 @@ def test_masked_columns_have_no_probability() -> None:
     assert not out[:, :66].any()
 
 
+def test_an_entry_without_weight_asks_for_nothing() -> None:
+    """Its logit may be -inf: 0 · inf would be NaN."""
+    weights = torch.tensor([0.0, 1.0, 0.0])
+    targets = SparseTargets(torch.tensor([0, 3]), torch.tensor([3, 70, 150]), weights, 203)
+    logits = make_logits(1, 203)
+    logits[0, 3] = logits[0, 150] = -torch.inf
+    out = torch.empty_like(logits)
+    losses = run(row_triton, logits, targets, out)
+    certain = SparseTargets(torch.tensor([0, 1]), torch.tensor([70]), torch.ones(1), 203)
+    expected = torch.empty_like(logits)
+    assert_close(losses, run(row_torch, logits, certain, expected), torch.float32)
+    assert_close(out, expected, torch.float32)
+
+
 def test_entries_at_targets_survive_cancellation_in_bfloat16() -> None:
     """W p - w of nearly equal terms is a difference of float32 numbers, not of rounded ones."""
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]], dtype=torch.bfloat16, device=DEVICE)

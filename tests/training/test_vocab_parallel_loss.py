@@ -42,6 +42,7 @@ def test_loss_and_gradients_equal_those_of_one_process(
         "one_loss_per_row",
         "ignored_rows_may_hold_anything",
         "a_shard_of_minus_infinity",
+        "an_entry_without_weight_asks_for_nothing",
         "nan_reaches_every_rank",
         "in_blocks_of_rows",
         "in_any_order",

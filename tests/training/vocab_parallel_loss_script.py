@@ -178,6 +178,27 @@ def a_shard_of_minus_infinity(rank: int, columns: list[int]) -> None:
     check(leaf.grad, shard_of(expected.gradients[0], columns, rank, 2)[0])
 
 
+def an_entry_without_weight_asks_for_nothing(rank: int, columns: list[int]) -> None:
+    """Its logit may be -inf: 0 · inf would be NaN."""
+    logits = make_logits()
+    expected = of_logits(logits, finite_targets(), num_items=1)
+    logits[logits == -1e30] = -torch.inf
+    targets = finite_targets()
+    place = int(targets.offsets[1])  # of the row that has such logits, before its entries
+    targets = SparseTargets(
+        targets.offsets + (torch.arange(ROWS + 1) > 1),
+        torch.cat([targets.token_ids[:place], torch.tensor([7]), targets.token_ids[place:]]),
+        torch.cat([targets.weights[:place], torch.zeros(1), targets.weights[place:]]),
+        100,
+    )
+    local, start = shard_of(logits, columns, rank, 2)
+    leaf = local.requires_grad_()
+    loss = vocab_parallel_sparse_kd_loss(leaf, targets, start, num_items=1)
+    loss.backward()
+    check(loss, expected.loss)
+    check(leaf.grad, shard_of(expected.gradients[0], columns, rank, 2)[0])
+
+
 def nan_reaches_every_rank(rank: int, columns: list[int]) -> None:
     targets, logits = finite_targets(), make_logits()
     row = int((targets.offsets.diff() > 0).nonzero()[-1])
@@ -259,6 +280,7 @@ def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
         without_reduction_of_the_hidden_gradient,
         one_loss_per_row,
         ignored_rows_may_hold_anything,
+        an_entry_without_weight_asks_for_nothing,
         nan_reaches_every_rank,
         in_blocks_of_rows,
         in_any_order,

@@ -117,7 +117,9 @@ def plug_in_sparse_kd_loss(
         coefficient = torch.where(place, total[rows.row], 0) - rows.weight
         coefficient = torch.where(rows.keep[rows.row], coefficient, 0)
         logits = differentiable_logits_at(x, weight, bias, rows.row, rows.token_id)
-        rest = torch.zeros_like(total).index_add_(0, rows.row, coefficient * logits)
+        # A weight of 0 asks for nothing, where 0 · inf would be NaN.
+        products = torch.where(coefficient != 0, coefficient * logits, 0)
+        rest = torch.zeros_like(total).index_add_(0, rows.row, products)
         if per_row:
             losses = torch.where(rows.keep, total * entropy.to(dtype) + rest, 0)
             loss = scaling.reduce(losses * scaling.loss_scale)

@@ -45,14 +45,11 @@ class ShardedColumns:
         lse = _local_lse(logits, rows.keep, finish)
         reference = lse.clone()
         dist.all_reduce(reference, dist.ReduceOp.MAX, group=self.group)
-        # Of rows that are all -inf: inf - inf would be NaN.
-        reference.masked_fill_(reference == -torch.inf, 0)
         at_target = finish(logits[rows.row, column.clamp(max=width - 1)].to(lse.dtype))
         slope = finish.cap_slope(at_target)
         at_target = at_target - reference[rows.row]
         # A weight of 0 asks for nothing, where 0 · inf would be NaN.
-        counted = inside & rows.keep[rows.row] & (rows.weight > 0)
-        weighted = torch.where(counted, rows.weight * at_target, 0)
+        weighted = torch.where(inside & (rows.weight > 0), rows.weight * at_target, 0)
         sums = torch.stack(
             [(lse - reference).exp(), torch.zeros_like(lse).index_add_(0, rows.row, weighted)]
         )
