@@ -1,0 +1,67 @@
+"""Reliability diagrams as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from sparselogits.errors import CacheIOError, InvalidArgumentError
+from sparselogits.reliability import Reliability
+
+_BAR, _GAP, _LINE = "#0b7285", "#d9480f", "#868e96"
+
+
+def save_diagrams(diagrams: Mapping[str, Reliability], path: str | os.PathLike[str]) -> None:
+    """Draws one diagram a title, side by side; the suffix of the path says which format.
+
+    Raises:
+        InvalidArgumentError: matplotlib is missing, or knows no such format.
+        CacheIOError: The file cannot be written.
+    """
+    if find_spec("matplotlib") is None:
+        raise InvalidArgumentError("a plot needs matplotlib: pip install 'sparselogits[plot]'")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(diagrams), 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, len(diagrams), height_ratios=(4, 1))
+    for column, (title, reliability) in enumerate(diagrams.items()):
+        upper = figure.add_subplot(grid[0, column])
+        _draw_accuracy(upper, reliability, title)
+        _draw_counts(figure.add_subplot(grid[1, column], sharex=upper), reliability)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:  # a format that matplotlib has not
+        raise InvalidArgumentError(f"{os.fspath(path)}: {error}") from error
+    except OSError as error:
+        raise CacheIOError(f"{os.fspath(path)}: {error.strerror}") from error
+
+
+def _draw_accuracy(axes: Any, reliability: Reliability, title: str) -> None:
+    left = [part.lower for part in reliability.bins]
+    width = [part.upper - part.lower for part in reliability.bins]
+    accuracy = [part.accuracy for part in reliability.bins]
+    gap = [part.confidence - part.accuracy for part in reliability.bins]
+    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    axes.bar(left, accuracy, width, color=_BAR, label="accuracy", **style)
+    axes.bar(
+        left, gap, width, bottom=accuracy, color=_GAP, alpha=0.45, label="to confidence", **style
+    )
+    axes.plot([0, 1], [0, 1], "--", color=_LINE, linewidth=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    figures = (
+        f"ECE {100 * reliability.ece:.2f} %, noise alone {100 * reliability.noise_floor:.2f} %"
+    )
+    axes.set_title(f"{title}\n{figures}" if title else figures, fontsize=10, loc="left")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _draw_counts(axes: Any, reliability: Reliability) -> None:
+    left = [part.lower for part in reliability.bins]
+    width = [part.upper - part.lower for part in reliability.bins]
+    share = [part.count / reliability.count for part in reliability.bins]
+    axes.bar(left, share, width, align="edge", color=_LINE, edgecolor="white", linewidth=0.5)
+    axes.set(xlabel="confidence", ylabel="positions", xlim=(0, 1))
