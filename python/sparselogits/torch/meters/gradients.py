@@ -39,14 +39,14 @@ class MeanGradientAngle:
     Attributes:
         degrees, norm_ratio: See `GradientAngle`.
         degrees_error, norm_error: Standard errors; NaN for a single batch.
-        count: Number of batches.
+        batches: How many.
     """
 
     degrees: float
     degrees_error: float
     norm_ratio: float
     norm_error: float
-    count: int
+    batches: int
 
 
 def gradient_of(loss: Tensor, inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
