@@ -138,7 +138,7 @@ class Reliability:
         """
         from sparselogits.reliability_plot import save_diagrams
 
-        save_diagrams({title or "": self}, path)
+        save_diagrams([(title or "", self)], path)
 
     def _mean(self, values: list[float]) -> float:
         if not self.bins:
@@ -155,14 +155,21 @@ def _bins(rows: Any, path: str) -> tuple[ReliabilityBin, ...]:
         field = f"bins[{number}]"
         try:
             part = ReliabilityBin(**row)
-            fractions = (part.lower, part.upper, part.confidence, part.accuracy)
-            valid = isinstance(part.count, int) and part.count > 0
-            valid &= all(isinstance(v, (int, float)) and math.isfinite(v) for v in fractions)
         except TypeError as error:
             raise FormatError(str(error), path=path, field=field) from error
-        # A mean of rounded confidences may lie outside of its bin by that rounding.
-        inside = part.lower - 1e-6 <= part.confidence <= part.upper + 1e-6
-        if not valid or not inside or not 0 <= part.lower < part.upper <= 1:
+        if not _is_bin(part):
             raise FormatError(f"{row} is no bin", path=path, field=field)
         bins.append(part)
     return tuple(bins)
+
+
+def _is_bin(part: ReliabilityBin) -> bool:
+    fractions = (part.lower, part.upper, part.confidence, part.accuracy)
+    if type(part.count) is not int or part.count < 1:
+        return False
+    if not all(type(v) in (int, float) and math.isfinite(v) and v >= 0 for v in fractions):
+        return False
+    # A mean of rounded confidences may lie outside of its bin by that rounding.
+    return (
+        part.lower < part.upper <= 1 and part.lower - 1e-6 <= part.confidence <= part.upper + 1e-6
+    )

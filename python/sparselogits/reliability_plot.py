@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,8 +13,10 @@ from sparselogits.reliability import Reliability
 _BAR, _GAP, _LINE = "#0b7285", "#d9480f", "#868e96"
 
 
-def save_diagrams(diagrams: Mapping[str, Reliability], path: str | os.PathLike[str]) -> None:
-    """Draws one diagram a title, side by side; the suffix of the path says which format.
+def save_diagrams(
+    diagrams: Sequence[tuple[str, Reliability]], path: str | os.PathLike[str]
+) -> None:
+    """Draws diagrams with their titles side by side; the suffix of the path says which format.
 
     Raises:
         InvalidArgumentError: matplotlib is missing, or knows no such format.
@@ -28,7 +30,7 @@ def save_diagrams(diagrams: Mapping[str, Reliability], path: str | os.PathLike[s
     figure = Figure(figsize=(4.2 * len(diagrams), 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, len(diagrams), height_ratios=(4, 1))
-    for column, (title, reliability) in enumerate(diagrams.items()):
+    for column, (title, reliability) in enumerate(diagrams):
         upper = figure.add_subplot(grid[0, column])
         _draw_accuracy(upper, reliability, title)
         _draw_counts(figure.add_subplot(grid[1, column], sharex=upper), reliability)
