@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from sparselogits.errors import CacheIOError, InvalidArgumentError
-from sparselogits.reliability import Reliability
+from sparselogits.reliability import Reliability, ReliabilityBin
 
-_BAR, _GAP, _LINE = "#0b7285", "#d9480f", "#868e96"
+_BAR, _ABOVE, _BELOW, _GREY = "#0b7285", "#f0a58a", "#8ccfdb", "#868e96"
+_STYLE: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
 
 
 def save_diagrams(
@@ -43,16 +44,13 @@ def save_diagrams(
 
 
 def _draw_accuracy(axes: Any, reliability: Reliability, title: str) -> None:
-    left = [part.lower for part in reliability.bins]
-    width = [part.upper - part.lower for part in reliability.bins]
-    accuracy = [part.accuracy for part in reliability.bins]
-    gap = [part.confidence - part.accuracy for part in reliability.bins]
-    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
-    axes.bar(left, accuracy, width, color=_BAR, label="accuracy", **style)
-    axes.bar(
-        left, gap, width, bottom=accuracy, color=_GAP, alpha=0.45, label="to confidence", **style
-    )
-    axes.plot([0, 1], [0, 1], "--", color=_LINE, linewidth=1)
+    axes.bar(*_columns(reliability.bins, lambda part: part.accuracy), color=_BAR, **_STYLE)
+    for name, color, sign in (("too sure", _ABOVE, 1), ("not sure enough", _BELOW, -1)):
+        bins = [part for part in reliability.bins if sign * (part.confidence - part.accuracy) > 0]
+        left, gap, width = _columns(bins, lambda part: abs(part.confidence - part.accuracy))
+        bottom = [min(part.confidence, part.accuracy) for part in bins]
+        axes.bar(left, gap, width, bottom=bottom, color=color, label=name, **_STYLE)
+    axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     figures = (
         f"ECE {100 * reliability.ece:.2f} %, noise alone {100 * reliability.noise_floor:.2f} %"
@@ -62,8 +60,17 @@ def _draw_accuracy(axes: Any, reliability: Reliability, title: str) -> None:
 
 
 def _draw_counts(axes: Any, reliability: Reliability) -> None:
-    left = [part.lower for part in reliability.bins]
-    width = [part.upper - part.lower for part in reliability.bins]
-    share = [part.count / reliability.count for part in reliability.bins]
-    axes.bar(left, share, width, align="edge", color=_LINE, edgecolor="white", linewidth=0.5)
+    total = reliability.count
+    axes.bar(*_columns(reliability.bins, lambda part: part.count / total), color=_GREY, **_STYLE)
     axes.set(xlabel="confidence", ylabel="positions", xlim=(0, 1))
+
+
+def _columns(
+    bins: Sequence[ReliabilityBin], height: Callable[[ReliabilityBin], float]
+) -> tuple[list[float], list[float], list[float]]:
+    """Left edges, heights and widths."""
+    return (
+        [part.lower for part in bins],
+        [height(part) for part in bins],
+        [part.upper - part.lower for part in bins],
+    )
