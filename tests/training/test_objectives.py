@@ -28,7 +28,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 NEEDS_LABEL = ("cross_entropy", "label_smoothing", "naive_fix")
 MIXABLE = [name for name in OPTIONS if name not in ("cross_entropy", "label_smoothing")]
-DENSE_MIXABLE = ["full_kd", "reverse_kd", "ghost_token", "smoothed_residual"]
 
 
 def make(name: str, **more: Any) -> objectives.Objective:
@@ -53,7 +52,7 @@ def reference(
     z, p = z / temperature, torch.softmax(teacher.double() / temperature, -1)
     distilled = dense.losses_of(name, z, p, labels, subtract_entropy=subtract_entropy)
     keep = torch.ones_like(labels, dtype=torch.bool)
-    if name in NEEDS_LABEL:
+    if name in NEEDS_LABEL or alpha == 1:
         keep &= labels != -100
     if mask is not None:
         keep &= mask
@@ -124,7 +123,7 @@ def test_without_its_entropy_a_loss_is_a_divergence(name: str) -> None:
     check(name, subtract_entropy=True, reduction="none")
 
 
-@pytest.mark.parametrize("name", DENSE_MIXABLE)
+@pytest.mark.parametrize("name", MIXABLE)
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 def test_labels_mixed_in(name: str, alpha: float) -> None:
     check(name, alpha=alpha, temperature=1.5, squared=True)
@@ -133,12 +132,12 @@ def test_labels_mixed_in(name: str, alpha: float) -> None:
         check(name, alpha=alpha, subtract_entropy=True)
 
 
-@pytest.mark.parametrize("name", [*DENSE_MIXABLE, "label_smoothing"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_position_weights_multiply_rows_and_not_what_a_mean_is_divided_by(name: str) -> None:
     weights = torch.rand(dense.ROWS, generator=torch.Generator().manual_seed(5)) * 2
     weights[4] = 0
     check(name, position_weights=weights)
-    if name != "label_smoothing":
+    if name in MIXABLE:
         check(name, position_weights=weights, alpha=0.4, reduction="none")
     if name != "reverse_kd":
         check(name, position_weights=weights, subtract_entropy=True)
@@ -324,6 +323,11 @@ STUDENT, TEACHER, LABELS = dense.make_rows()
             objectives.FullKD(),
             {"teacher_logits": TEACHER, "position_weights": LABELS},
             "position_weights is torch.int64",
+        ),
+        (
+            objectives.FullKD(),
+            {"teacher_logits": TEACHER, "position_weights": torch.full((dense.ROWS,), -1.0)},
+            r"position_weights of row 0 is -1\.0",
         ),
     ],
 )

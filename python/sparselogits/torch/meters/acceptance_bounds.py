@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparselogits import checks
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.torch.losses import check_targets
+from sparselogits.torch.arguments import check_targets
 from sparselogits.torch.meters.acceptance import standard_error
 from sparselogits.torch.meters.meter import Meter, check_positive, rows_and_mask
 from sparselogits.torch.row_blocks import row_blocks, scaled

@@ -9,8 +9,8 @@ from torch import Tensor
 from sparselogits import checks
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.reliability import Reliability, ReliabilityBin
+from sparselogits.torch.arguments import check_targets, flatten_labels
 from sparselogits.torch.batch import IGNORED_LABEL
-from sparselogits.torch.losses import check_targets
 from sparselogits.torch.meters.meter import (
     FIXED_POINT_BITS,
     Meter,
@@ -19,7 +19,6 @@ from sparselogits.torch.meters.meter import (
     rows_and_mask,
 )
 from sparselogits.torch.meters.teacher_rows import probability_of, teacher_rows
-from sparselogits.torch.objectives.label_term import flatten_labels
 from sparselogits.torch.row_blocks import row_blocks, scaled
 from sparselogits.torch.rows import compute_dtype
 from sparselogits.torch.targets import SparseTargets
@@ -80,8 +79,8 @@ class CalibrationMeter(Meter):
         rows, keep, leading = rows_and_mask(logits, mask)
         with torch.autocast(rows.device.type, enabled=False):
             token_id, confidence = _most_likely(rows, temperature)
-            if labels is not None:
-                flat = flatten_labels(labels, leading, rows.shape[1], rows.device)
+            flat = flatten_labels(labels, 0.0, leading, rows.device)
+            if flat is not None:
                 keep = keep & (flat != IGNORED_LABEL)
                 accuracy = (token_id == flat).float()
             elif targets is not None:

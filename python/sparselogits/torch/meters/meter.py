@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, MismatchError
-from sparselogits.torch.losses import flatten_mask, flatten_rows
+from sparselogits.torch.arguments import flatten_mask, flatten_rows
 
 M = TypeVar("M", bound="Meter")
 

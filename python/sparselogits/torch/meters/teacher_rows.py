@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.torch.losses import flatten_rows
+from sparselogits.torch.arguments import flatten_rows
 
 
 def teacher_rows(teacher_logits: Tensor, student: Tensor) -> Tensor:

@@ -31,7 +31,11 @@ class FullKD(Distillation):
             teacher_weight=1 - self.alpha,
         )
         return row_loss(
-            inputs.logits, kernel, inputs.kept(), inputs.position_weights, **inputs.keywords
+            inputs.logits,
+            kernel,
+            self._kept_rows(inputs),
+            inputs.position_weights,
+            **inputs.keywords,
         )
 
     def _entropy(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -40,7 +44,7 @@ class FullKD(Distillation):
         for rows in row_blocks(teacher, inputs.dtype):
             p, _ = softmax(scaled(teacher[rows], inputs.temperature, inputs.dtype))
             entropies[rows] = -torch.xlogy(p, p).sum(-1)
-        return entropies, inputs.kept()
+        return entropies, self._kept_rows(inputs)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ class ReverseKD(Distillation):
             )
         kernel = ReverseRows(teacher, 1 - self.alpha, self._label_term(inputs))
         return row_loss(
-            inputs.logits, kernel, inputs.kept(), inputs.position_weights, **inputs.keywords
+            inputs.logits,
+            kernel,
+            self._kept_rows(inputs),
+            inputs.position_weights,
+            **inputs.keywords,
         )
 
     def _entropy(self, inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch.arguments import flatten_labels, flatten_mask, flatten_rows
 from sparselogits.torch.batch import IGNORED_LABEL
-from sparselogits.torch.losses import flatten_mask, flatten_rows
-from sparselogits.torch.objectives.label_term import check_row_shape, flatten_labels
+from sparselogits.torch.objectives.label_term import check_labels
 from sparselogits.torch.row_blocks import row_blocks, scaled
 from sparselogits.torch.rows import compute_dtype
 from sparselogits.torch.targets import SparseTargets
@@ -27,14 +27,14 @@ def label_confidence(teacher: SparseTargets | Tensor, labels: Tensor) -> Tensor:
     """
     if isinstance(teacher, SparseTargets):
         leading = torch.Size([teacher.num_rows])
-        check_row_shape("labels", labels.reshape(-1), leading, teacher.device)
-        flat = labels.reshape(-1)
+        flat = _flat(labels.reshape(-1), leading, teacher.device)
         row = torch.repeat_interleave(teacher.offsets.diff(), output_size=teacher.num_entries)
         of_label = torch.where(teacher.token_ids == flat[row], teacher.weights, 0)
         found = of_label.new_zeros(len(flat)).index_add_(0, row, of_label)
         return found.reshape(labels.shape)
     logits, leading = flatten_rows(teacher, "teacher")
-    flat = flatten_labels(labels, leading, logits.shape[1], logits.device)
+    flat = _flat(labels, leading, logits.device)
+    check_labels(flat, logits.shape[1])
     known = flat != IGNORED_LABEL
     confidence = torch.empty(len(flat), dtype=torch.float32, device=logits.device)
     for rows in row_blocks(logits, compute_dtype(logits.dtype)):
@@ -81,3 +81,9 @@ def hard_token_weights(
     weights = torch.where(hard, ratio, 1.0) * keep
     mean = weights.sum() / count  # NaN where no row counts, and then nothing is divided by it
     return torch.where(keep, weights / mean, 0).reshape(confidence.shape)
+
+
+def _flat(labels: Tensor, leading: torch.Size, device: torch.device) -> Tensor:
+    flat = flatten_labels(labels, 0.0, leading, device)
+    assert flat is not None
+    return flat

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
-from sparselogits.torch.losses import check_targets, flatten_mask, flatten_rows
-from sparselogits.torch.objectives.label_term import check_row_shape, flatten_labels
+from sparselogits.torch.arguments import (
+    check_targets,
+    flatten_labels,
+    flatten_mask,
+    flatten_position_weights,
+    flatten_rows,
+)
+from sparselogits.torch.host_memory import is_host
+from sparselogits.torch.objectives.label_term import check_labels
 from sparselogits.torch.reduction import make_scaling
 from sparselogits.torch.rows import compute_dtype
 from sparselogits.torch.targets import SparseTargets
@@ -46,12 +53,8 @@ class Inputs:
         """Of all arithmetic."""
         return compute_dtype(self.logits.dtype)
 
-    def kept(self, candidates: Tensor | None = None) -> Tensor:
+    def kept(self, candidates: Tensor) -> Tensor:
         """(R,) bool: the rows that count, of those that the objective says something about."""
-        if candidates is None:
-            candidates = torch.ones(
-                self.logits.shape[0], dtype=torch.bool, device=self.logits.device
-            )
         return candidates if self.mask is None else candidates & self.mask
 
     def reduced(self, values: Tensor, keep: Tensor) -> Tensor:
@@ -88,21 +91,26 @@ def check_inputs(
     device, width = flat.device, flat.shape[1]
     if targets is not None:
         check_targets(targets, flat, "logits", width)
+    labels = flatten_labels(labels, 0.0, leading, device)
     if labels is not None:
-        labels = flatten_labels(labels, leading, width, device)
+        check_labels(labels, width)
     if teacher_logits is not None:
         teacher_logits = _teacher_rows(teacher_logits, flat)
-    if position_weights is not None:
-        if not position_weights.is_floating_point():
-            raise InvalidArgumentError(
-                f"position_weights is {position_weights.dtype}; it must be a floating dtype"
-            )
-        check_row_shape("position_weights", position_weights, leading, device)
-        position_weights = position_weights.detach().reshape(-1)
+    weights = flatten_position_weights(position_weights, leading, device)
+    if weights is not None and is_host(device):
+        _check_weights(weights)
     flat_mask = flatten_mask(mask, leading, device)
-    return Inputs(
-        flat, leading, targets, labels, teacher_logits, flat_mask, position_weights, keywords
-    )
+    return Inputs(flat, leading, targets, labels, teacher_logits, flat_mask, weights, keywords)
+
+
+def _check_weights(weights: Tensor) -> None:
+    bad = (~(torch.isfinite(weights) & (weights >= 0))).nonzero()
+    if bad.numel():
+        row = int(bad[0, 0])
+        raise InvalidArgumentError(
+            f"position_weights of row {row} is {float(weights[row])}; it must be finite and not "
+            "negative"
+        )
 
 
 def _teacher_rows(teacher_logits: Tensor, logits: Tensor) -> Tensor:

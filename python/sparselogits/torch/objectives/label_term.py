@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.torch.batch import IGNORED_LABEL
+from sparselogits.torch.host_memory import is_host
 
 
 @dataclass(frozen=True)
@@ -38,35 +39,20 @@ def label_term(labels: Tensor, weight: float, dtype: torch.dtype) -> LabelTerm:
     return LabelTerm(torch.where(labelled, labels, 0), labelled.to(dtype) * weight)
 
 
-def flatten_labels(labels: Tensor, leading: torch.Size, width: int, device: torch.device) -> Tensor:
-    """(B, S) or (R,) labels as (R,) int64; ids are checked in host memory only.
+def check_labels(labels: Tensor, width: int) -> None:
+    """Refuses (R,) labels in host memory that the logits have no column for.
 
     Raises:
-        InvalidArgumentError: A shape, dtype, device or negative id other than -100.
-        VocabularyMismatchError: An id that the logits have no column for.
+        InvalidArgumentError: A negative id other than -100.
+        VocabularyMismatchError: An id of `width` or above.
     """
-    if labels.dtype not in (torch.int64, torch.int32):
-        raise InvalidArgumentError(f"labels is {labels.dtype}; it must be torch.int64 or int32")
-    check_row_shape("labels", labels, leading, device)
-    flat = labels.reshape(-1).long()
-    if flat.device.type == "cpu":
-        known = flat[flat != IGNORED_LABEL]
-        if known.numel():
-            low, high = (int(bound) for bound in torch.aminmax(known))
-            if low < 0:
-                raise InvalidArgumentError(f"labels holds {low}; it must be an id or -100")
-            if high >= width:
-                raise VocabularyMismatchError(
-                    f"labels holds token id {high} and the logits have {width} columns"
-                )
-    return flat
-
-
-def check_row_shape(name: str, tensor: Tensor, leading: torch.Size, device: torch.device) -> None:
-    """Refuses a tensor that does not have one element for each row of the logits."""
-    if tensor.shape not in (leading, torch.Size([leading.numel()])):
-        raise InvalidArgumentError(
-            f"{name} has shape {tuple(tensor.shape)}; the rows have shape {tuple(leading)}"
+    known = labels[labels != IGNORED_LABEL] if is_host(labels.device) else labels[:0]
+    if not known.numel():
+        return
+    low, high = (int(bound) for bound in torch.aminmax(known))
+    if low < 0:
+        raise InvalidArgumentError(f"labels holds {low}; it must be a token id or {IGNORED_LABEL}")
+    if high >= width:
+        raise VocabularyMismatchError(
+            f"labels holds token id {high} and the logits have {width} columns"
         )
-    if tensor.device != device:
-        raise InvalidArgumentError(f"{name} is on {tensor.device} and the logits on {device}")

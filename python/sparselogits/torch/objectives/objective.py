@@ -114,6 +114,14 @@ class Objective(ABC):
             labels = inputs.logits.new_full((len(inputs.logits),), IGNORED_LABEL, dtype=torch.int64)
         return label_term(labels, self.label_share, inputs.dtype)
 
+    def _kept_rows(self, inputs: Inputs, taught: Tensor | None = None) -> Tensor:
+        """(R,) bool: rows that are `taught` (None: all) or have a label, as far as that counts."""
+        if taught is None:
+            taught = torch.ones_like(inputs.logits[:, 0], dtype=torch.bool)
+        if self.label_share == 1:
+            taught = torch.zeros_like(taught)
+        return inputs.kept(taught | (self._label_term(inputs).weight > 0))
+
 
 @dataclass(frozen=True)
 class Distillation(Objective):
@@ -121,7 +129,7 @@ class Distillation(Objective):
 
     Attributes:
         alpha: (1 - alpha) of the loss is distillation and alpha cross-entropy against the labels,
-            0 to 1. A row whose label is -100 has no second part.
+            0 to 1. A row whose label is -100 has no second part; with alpha = 1 it is ignored.
     """
 
     alpha: float = field(default=0.0, kw_only=True)

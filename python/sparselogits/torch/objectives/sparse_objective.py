@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparselogits.torch.batch import IGNORED_LABEL
 from sparselogits.torch.fused import fused_linear_sparse_kd_loss
 from sparselogits.torch.losses import sparse_kd_loss
 from sparselogits.torch.objectives.inputs import Inputs
@@ -66,10 +65,9 @@ class SparseObjective(Objective):
 
     def _entropy(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         made = self._made(inputs)
-        occupied = made.offsets.diff() > 0
-        if self.label_share and inputs.labels is not None:
-            occupied = occupied | (inputs.labels != IGNORED_LABEL)
-        return target_entropy(made).to(inputs.dtype), inputs.kept(occupied)
+        return target_entropy(made).to(inputs.dtype), self._kept_rows(
+            inputs, made.offsets.diff() > 0
+        )
 
     def _made(self, inputs: Inputs) -> SparseTargets:
         return self.sparse_targets(

@@ -10,8 +10,8 @@ from torch import Tensor
 from sparselogits import checks
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.sampling import sample
+from sparselogits.torch.arguments import flatten_rows
 from sparselogits.torch.batch import IGNORED_LABEL
-from sparselogits.torch.losses import flatten_rows
 from sparselogits.torch.row_blocks import row_blocks, scaled, softmax
 from sparselogits.torch.rows import compute_dtype
 from sparselogits.torch.targets import SparseTargets

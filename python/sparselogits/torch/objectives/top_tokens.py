@@ -65,8 +65,7 @@ class KeptTokens(Distillation):
     def _kept_of(self, inputs: Inputs) -> tuple[SparseTargets, Tensor]:
         """The kept probabilities of one call, and (R,) bool which rows the loss is about."""
         kept = self.kept(inputs.targets, inputs.teacher_logits, inputs.temperature)
-        occupied = kept.offsets.diff() > 0
-        return kept, inputs.kept(occupied | (self._label_term(inputs).weight > 0))
+        return kept, self._kept_rows(inputs, kept.offsets.diff() > 0)
 
 
 @dataclass(frozen=True)
