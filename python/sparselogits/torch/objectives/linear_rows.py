@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.objectives.label_term import LabelTerm
 from sparselogits.torch.objectives.row_loss import RowScale
 from sparselogits.torch.row_blocks import row_blocks, scaled, softmax
@@ -92,6 +93,10 @@ def write(gradient: Tensor, rows: slice, scale: RowScale, out: Tensor | None) ->
     if out is None:
         return
     gradient.mul_(scale.gradient[rows, None])
+    keep = scale.keep[rows]
     # 0 · NaN is NaN: a padded row may hold anything, and must still count for nothing.
-    gradient.masked_fill_(~scale.keep[rows, None], 0)
+    if not is_host(keep.device):
+        gradient.masked_fill_(~keep[:, None], 0)
+    elif not bool(keep.all()):
+        gradient[~keep] = 0
     out[rows] = gradient
