@@ -83,6 +83,13 @@ def test_the_missing_mass_goes_to_the_label_once() -> None:
     assert lengths[0] == 0  # no label
 
 
+def test_labels_of_other_rows_are_refused() -> None:
+    _, teacher, labels = dense.make_rows()
+    naive = objectives.TopTokens(k=5, rest="label")
+    with pytest.raises(sl.InvalidArgumentError, match="labels has 23 elements and targets has 24"):
+        naive.sparse_targets(teacher_logits=teacher, labels=labels[1:])
+
+
 def test_stored_top_tokens_are_used_as_they_are() -> None:
     student, teacher, labels = dense.make_rows()
     stored = objectives.top_k_targets(teacher, 5)
@@ -161,6 +168,8 @@ def test_a_sparse_objective_of_a_head_is_that_of_its_logits(name: str) -> None:
     loss = objective.of_head(hidden, weight, chunk_rows=5, **given)
     torch.testing.assert_close(loss, objective(functional.linear(hidden, weight), **given))
     made = objective.sparse_targets(**given)
+    if name == "cross_entropy":
+        made = objectives.label_targets(labels)
     torch.testing.assert_close(
         loss, fused_linear_sparse_kd_loss(hidden, weight, made, temperature=1.4)
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sparselogits.torch.host_memory import is_host
+
 # Scratch of one block: it stays in the caches of a CPU, and hides the launches of a device.
 _CPU_BLOCK_BYTES = 12 << 20
 _DEVICE_BLOCK_BYTES = 128 << 20
@@ -15,7 +17,7 @@ _DEVICE_BLOCK_BYTES = 128 << 20
 def row_blocks(logits: Tensor, dtype: torch.dtype) -> Iterator[slice]:
     """Slices of consecutive rows that cover (R, V) logits, each some megabytes wide in `dtype`."""
     num_rows, width = logits.shape
-    budget = _CPU_BLOCK_BYTES if logits.device.type == "cpu" else _DEVICE_BLOCK_BYTES
+    budget = _CPU_BLOCK_BYTES if is_host(logits.device) else _DEVICE_BLOCK_BYTES
     block = max(1, budget // (width * dtype.itemsize))
     for start in range(0, num_rows, block):
         yield slice(start, min(start + block, num_rows))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparselogits import checks
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.meters.meter import Meter, check_positive, rows_and_mask
 from sparselogits.torch.meters.teacher_rows import teacher_rows
 from sparselogits.torch.row_blocks import row_blocks, scaled, softmax
@@ -73,7 +74,7 @@ class AcceptanceMeter(Meter):
         temperature = checks.positive_float("temperature", temperature)
         rows, keep, _ = rows_and_mask(logits, mask)
         teacher = teacher_rows(teacher_logits, rows)
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows.device):
             overlap, same = _overlap(rows, teacher, temperature)
         overlap = torch.where(keep, overlap, 0).double()
         self._add(

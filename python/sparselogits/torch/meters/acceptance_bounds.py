@@ -10,6 +10,8 @@ from torch import Tensor
 from sparselogits import checks
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch.arguments import check_targets
+from sparselogits.torch.autocast import without_autocast
+from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.meters.acceptance import standard_error
 from sparselogits.torch.meters.meter import Meter, check_positive, rows_and_mask
 from sparselogits.torch.row_blocks import row_blocks, scaled
@@ -89,7 +91,7 @@ class AcceptanceBoundsMeter(Meter):
         rows, keep, _ = rows_and_mask(logits, mask)
         check_targets(targets, rows, "logits", rows.shape[1])
         entries = unfold(targets, keep, torch.float64)
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows.device):
             q = _student_probabilities(rows, entries, temperature)
         lower = torch.where(entries.keep, _row_sums(entries, torch.minimum(entries.weight, q)), 0)
         upper = torch.zeros_like(lower)
@@ -150,7 +152,7 @@ def _row_sums(entries: Rows, values: Tensor) -> Tensor:
 
 
 def _check_counts(counts: Tensor, rounds: int) -> None:
-    if counts.device.type != "cpu":
+    if not is_host(counts.device):
         return
     wrong = ((counts - counts.round()).abs() > 1e-2).nonzero()
     if wrong.numel():

@@ -10,6 +10,7 @@ from sparselogits import checks
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.reliability import Reliability, ReliabilityBin
 from sparselogits.torch.arguments import check_targets, flatten_labels
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.batch import IGNORED_LABEL
 from sparselogits.torch.meters.meter import (
     FIXED_POINT_BITS,
@@ -77,7 +78,7 @@ class CalibrationMeter(Meter):
             )
         temperature = checks.positive_float("temperature", temperature)
         rows, keep, leading = rows_and_mask(logits, mask)
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows.device):
             token_id, confidence = _most_likely(rows, temperature)
             flat = flatten_labels(labels, 0.0, leading, rows.device)
             if flat is not None:

@@ -49,7 +49,7 @@ class GhostRows:
             others = z.index_put(at, kept.new_full((), -torch.inf))
             # Where every token is kept, no others are left to tell their share of.
             none_left = others.amax(-1) == -torch.inf
-            others[none_left] = 0
+            others.masked_fill_(none_left[:, None], 0)
             softmax_r, lse_r = softmax(others, out=others)
             lse_r = torch.where(none_left, -torch.inf, lse_r)
             lse = torch.logsumexp(torch.stack([_lse_of_entries(part, kept), lse_r]), 0)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch.batch import IGNORED_LABEL
+from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.targets import SparseTargets
 
 # Sums of float32 probabilities that are 1 come out that far from it.
@@ -17,7 +18,9 @@ def renormalised(targets: SparseTargets) -> SparseTargets:
     """Each row divided by its sum."""
     row, sums = _sums(targets)
     weights = targets.weights / sums[row]
-    return SparseTargets(targets.offsets, targets.token_ids, weights, targets.vocab_size)
+    return SparseTargets.with_host_offsets(
+        targets.offsets, targets.token_ids, weights, targets.vocab_size, targets.host_offsets
+    )
 
 
 def missing_mass(targets: SparseTargets) -> Tensor:
@@ -31,7 +34,7 @@ def missing_mass(targets: SparseTargets) -> Tensor:
     _, sums = _sums(targets)
     missing = 1 - sums
     impossible = missing < -_ROUNDING
-    if targets.device.type == "cpu" and bool(impossible.any()):
+    if is_host(targets.device) and bool(impossible.any()):
         row = int(impossible.nonzero()[0, 0])
         raise InvalidArgumentError(
             f"row {row} of targets sums to {float(sums[row])}; kept probabilities sum to 1 at most"
@@ -50,6 +53,10 @@ def give_to_labels(targets: SparseTargets, labels: Tensor) -> SparseTargets:
         targets: R rows.
         labels: (B, S) or (R,).
     """
+    if labels.numel() != targets.num_rows:
+        raise InvalidArgumentError(
+            f"labels has {labels.numel()} elements and targets has {targets.num_rows} rows"
+        )
     missing, flat = missing_mass(targets), labels.reshape(-1).long()
     row, _ = _sums(targets)
     ids = targets.token_ids.long()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
 from sparselogits.torch.rows import compute_dtype
 
@@ -55,7 +56,7 @@ def row_loss(
     Raises:
         InvalidArgumentError: A keyword is wrong.
     """
-    with torch.autocast(logits.device.type, enabled=False):
+    with without_autocast(logits.device):
         dtype = compute_dtype(logits.dtype)
         scaling = make_scaling(
             keep, logits.dtype, dtype, reductions=("mean", "sum", "none"), **keywords

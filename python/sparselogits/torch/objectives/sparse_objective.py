@@ -13,7 +13,6 @@ from sparselogits.torch.fused import fused_linear_sparse_kd_loss
 from sparselogits.torch.losses import sparse_kd_loss
 from sparselogits.torch.objectives.inputs import Inputs
 from sparselogits.torch.objectives.objective import Distillation, Objective
-from sparselogits.torch.objectives.targets import label_targets
 from sparselogits.torch.targets import SparseTargets
 
 
@@ -85,7 +84,15 @@ class SparseObjective(Objective):
 
 @dataclass(frozen=True)
 class CrossEntropy(SparseObjective):
-    """Cross-entropy against the labels: plain language modelling."""
+    """Cross-entropy against the labels: plain language modelling.
+
+    To the sparse losses it is a mixture of nothing but labels.
+    """
+
+    @property
+    def label_share(self) -> float:
+        """All of it."""
+        return 1.0
 
     def sparse_targets(
         self,
@@ -95,8 +102,16 @@ class CrossEntropy(SparseObjective):
         teacher_logits: Tensor | None = None,
         temperature: float = 1.0,
     ) -> SparseTargets:
-        """One entry a row, none where the label is -100."""
-        return label_targets(self.need(labels, "labels"))
+        """Rows without entries: the losses mix the labels in (`label_targets` has them)."""
+        given: Tensor = self.need(labels, "labels")
+        offsets = torch.zeros(given.numel() + 1, dtype=torch.int64)
+        return SparseTargets.with_host_offsets(
+            offsets.to(given.device),
+            torch.empty(0, dtype=torch.int64, device=given.device),
+            torch.empty(0, device=given.device),
+            None,
+            offsets,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from sparselogits.torch.targets import SparseTargets
 def label_targets(labels: Tensor, *, vocab_size: int | None = None) -> SparseTargets:
     """Certainty of the next token: the sparse loss of these rows is cross-entropy.
 
+    On a device it waits for the number of labels, which `CrossEntropy` does not.
+
     Args:
         labels: (B, S) or (R,) integers; -100 makes an empty row, which the losses ignore.
         vocab_size: Of the labels, where known.
@@ -62,8 +64,10 @@ def top_k_targets(
         ids[part] = p.topk(k, dim=-1, sorted=False).indices.sort(-1).values
         kept = p.gather(-1, ids[part])
         weights[part] = kept / kept.sum(-1, keepdim=True) if renormalise else kept
-    offsets = torch.arange(num_rows + 1, device=flat.device) * k
-    return SparseTargets(offsets, ids.reshape(-1), weights.reshape(-1), width)
+    offsets = torch.arange(num_rows + 1) * k
+    return SparseTargets.with_host_offsets(
+        offsets.to(flat.device), ids.reshape(-1), weights.reshape(-1), width, offsets
+    )
 
 
 def top_p_targets(
