@@ -130,6 +130,25 @@ def test_empty_rows_are_ignored_by_every_objective_of_stored_tokens() -> None:
         torch.testing.assert_close(mean, loss.detach()[3])
 
 
+def test_an_empty_row_with_a_label_has_its_share_of_the_labels_loss_alone() -> None:
+    student, teacher, labels = dense.make_rows()
+    full = objectives.top_k_targets(teacher, 5)
+    stored = SparseTargets(
+        torch.cat([torch.zeros(1, dtype=torch.int64), full.offsets[:-1]]),
+        full.token_ids[:-5],
+        full.weights[:-5],
+        dense.VOCABULARY,
+    )
+    labels[0] = 3
+    for kind in (objectives.TopTokens, objectives.GhostToken, objectives.SmoothedResidual):
+        leaf = student.clone().requires_grad_()
+        loss = kind(alpha=0.25)(leaf, stored, labels=labels, reduction="none")
+        (gradient,) = torch.autograd.grad(loss[0], leaf)
+        of_label = 0.25 * functional.cross_entropy(leaf[:1], labels[:1])
+        torch.testing.assert_close(loss[0], of_label)
+        torch.testing.assert_close(gradient, torch.autograd.grad(of_label, leaf)[0])
+
+
 def test_rows_of_more_than_all_probability_are_refused() -> None:
     stored = SparseTargets(torch.tensor([0, 2]), torch.tensor([0, 1]), torch.tensor([0.7, 0.4]))
     for objective in (objectives.GhostToken(), objectives.SmoothedResidual()):

@@ -119,7 +119,7 @@ def test_masked_rows_count_for_nothing_whatever_they_hold(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "reverse_kd"])
 def test_without_its_entropy_a_loss_is_a_divergence(name: str) -> None:
-    check(name, subtract_entropy=True, temperature=1.3)
+    check(name, subtract_entropy=True, temperature=1.3, squared=True)
     check(name, subtract_entropy=True, reduction="none")
 
 
@@ -221,6 +221,16 @@ def test_a_padded_head_gets_no_probability_from_the_teacher() -> None:
     expected = dense.linear_loss(smoothed, z, False).sum() / (labels != -100).sum()
     objective = objectives.LabelSmoothing(vocab_size=dense.VOCABULARY)
     assert error(objective(padded, labels=labels), expected) < FP32
+
+
+def test_a_padded_head_gets_no_gradient_towards_what_is_smoothed() -> None:
+    student, teacher, labels = dense.make_rows()
+    padded = torch.cat([student, torch.randn(dense.ROWS, 3)], -1).requires_grad_()
+    objectives.SmoothedResidual(k=5)(padded, teacher_logits=teacher).backward()
+    p, z = torch.softmax(teacher.double(), -1), padded.detach().double().requires_grad_()
+    target = torch.nn.functional.pad(dense.TARGETS["smoothed_residual"](p, labels), (0, 3))
+    (expected,) = torch.autograd.grad(dense.linear_loss(target, z, False).mean(), z)
+    assert error(padded.grad, expected) < FP32
 
 
 def test_label_smoothing_is_torch_s() -> None:

@@ -26,7 +26,7 @@ class Meter:
 
     def __init__(self, options: Mapping[str, Any], sums: Mapping[str, Tensor]) -> None:
         self._options = dict(options)
-        self._sums = {name: value.clone() for name, value in sums.items()}
+        self._sums = dict(sums)  # never changed in place: a state may share them
 
     def state_dict(self) -> dict[str, Any]:
         """Options and sums, the latter in host memory: for `torch.save`."""
@@ -39,7 +39,7 @@ class Meter:
             MismatchError: The state is that of a meter with other options.
         """
         self._check_same(state["options"])
-        self._sums = {name: state["sums"][name].clone() for name in self._sums}
+        self._sums = {name: state["sums"][name] for name in self._sums}
 
     def merge(self: M, other: M) -> M:
         """Adds what another meter has seen; returns this one.
@@ -61,8 +61,10 @@ class Meter:
 
         Call it once, before `compute`: a second call would count every rank again.
         """
-        for value in self._sums.values():
-            torch.distributed.all_reduce(value, group=group)
+        for name, value in self._sums.items():
+            total = value.clone()
+            torch.distributed.all_reduce(total, group=group)
+            self._sums[name] = total
 
     def to(self: M, device: torch.device | str) -> M:
         """Moves the sums; returns this meter. Updates do so by themselves."""

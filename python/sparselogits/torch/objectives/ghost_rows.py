@@ -30,13 +30,13 @@ class GhostRows:
     Attributes:
         entries: The kept tokens.
         rest: (R,) p_r.
-        share: (R,) 1 - α, 0 in rows that keep no token.
+        share: 1 - α. Of a row that keeps no token nothing is asked: all is rest for both models.
         label: α.
     """
 
     entries: Rows
     rest: Tensor
-    share: Tensor
+    share: float
     label: LabelTerm
 
     def __call__(self, logits: Tensor, scale: RowScale, out: Tensor | None) -> Tensor:
@@ -54,16 +54,15 @@ class GhostRows:
             lse_r = torch.where(none_left, -torch.inf, lse_r)
             lse = torch.logsumexp(torch.stack([_lse_of_entries(part, kept), lse_r]), 0)
             p_r, q_r = self.rest[rows], torch.exp(lse_r - lse)
-            share = self.share[rows]
             of_rest = torch.where(p_r == 0, 0, p_r * (lse - lse_r))
             of_kept = torch.zeros_like(lse).index_add_(
                 0, part.row, part.weight * (lse[part.row] - kept)
             )
-            losses[rows] = share * (of_kept + of_rest) + self.label.loss(z, lse, rows)
-            total = share + self.label.weight[rows]
-            gradient = softmax_r.mul_((total * q_r - share * p_r)[:, None])
+            losses[rows] = self.share * (of_kept + of_rest) + self.label.loss(z, lse, rows)
+            total = self.share + self.label.weight[rows]
+            gradient = softmax_r.mul_((total * q_r - self.share * p_r)[:, None])
             q = torch.exp(kept - lse[part.row])
-            gradient[at] = total[part.row] * q - share[part.row] * part.weight
+            gradient[at] = total[part.row] * q - self.share * part.weight
             self.label.subtract(gradient, rows)
             write(gradient, rows, scale, out)
         return torch.where(scale.keep, losses * scale.loss, 0)

@@ -115,10 +115,8 @@ class GhostToken(KeptTokens):
     def _loss(self, inputs: Inputs) -> Tensor:
         kept, keep = self._kept_of(inputs)
         entries = unfold(kept, None, inputs.dtype)
-        share = (1 - self.alpha) * entries.keep.to(inputs.dtype)
-        kernel = GhostRows(
-            entries, missing_mass(kept).to(inputs.dtype), share, self._label_term(inputs)
-        )
+        missing = missing_mass(kept).to(inputs.dtype)
+        kernel = GhostRows(entries, missing, 1 - self.alpha, self._label_term(inputs))
         return row_loss(inputs.logits, kernel, keep, inputs.position_weights, **inputs.keywords)
 
     def _entropy(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
