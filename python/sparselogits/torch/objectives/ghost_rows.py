@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparselogits.torch.objectives.label_term import LabelTerm
+from sparselogits.torch.objectives.label_term import LabelTerm, entry_losses
 from sparselogits.torch.objectives.linear_rows import write
 from sparselogits.torch.objectives.row_loss import RowScale
 from sparselogits.torch.row_blocks import row_blocks, scaled, softmax
@@ -55,9 +55,7 @@ class GhostRows:
             lse = torch.logsumexp(torch.stack([_lse_of_entries(part, kept), lse_r]), 0)
             p_r, q_r = self.rest[rows], torch.exp(lse_r - lse)
             of_rest = torch.where(p_r == 0, 0, p_r * (lse - lse_r))
-            of_kept = torch.zeros_like(lse).index_add_(
-                0, part.row, part.weight * (lse[part.row] - kept)
-            )
+            of_kept = entry_losses(part, z, lse)
             losses[rows] = self.share * (of_kept + of_rest) + self.label.loss(z, lse, rows)
             total = self.share + self.label.weight[rows]
             gradient = softmax_r.mul_((total * q_r - self.share * p_r)[:, None])

@@ -49,9 +49,10 @@ def hard_token_weights(
 ) -> Tensor:
     """Weights for `position_weights`: hard rows count `ratio` times as much as easy ones.
 
-    Hard is the `share` of the rows in which the teacher is least confident of the label (compare
-    the learning rates per token of Anshumann et al. 2025). The mean weight is 1, so that the
-    learning rate of a batch does not change. Rows of equal confidence are taken in their order.
+    Hard is the `share` of the rows in which the teacher is least confident of the label. The idea
+    of learning rates per token is that of Anshumann et al. 2025; the rule is the one written here.
+    The mean weight is 1, so that the learning rate of a batch does not change. Rows of equal
+    confidence are taken in their order.
 
     Args:
         confidence: (B, S) or (R,), as `label_confidence` gives it.

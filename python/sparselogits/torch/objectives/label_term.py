@@ -1,4 +1,4 @@
-"""The share of a row's loss that is cross-entropy against its label."""
+"""Cross-entropy against a label, and against sparse entries, of a block of rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.torch.batch import IGNORED_LABEL
 from sparselogits.torch.host_memory import is_host
+from sparselogits.torch.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class LabelTerm:
     def subtract(self, gradient: Tensor, rows: slice) -> None:
         """Takes the weight from the (r, V) gradient at the labels; the softmax has its own part."""
         gradient.scatter_add_(-1, self.token_id[rows, None], -self.weight[rows, None])
+
+
+def entry_losses(rows: Rows, z: Tensor, lse: Tensor) -> Tensor:
+    """(r,) Σ w (lse - z) of (r, V) rows; a weight of 0 adds nothing, whatever its logit."""
+    surprise = lse[rows.row] - z[rows.row, rows.token_id]
+    terms = torch.where(rows.weight == 0, 0, rows.weight * surprise)
+    return torch.zeros_like(lse).index_add_(0, rows.row, terms)
 
 
 def label_term(labels: Tensor, weight: float, dtype: torch.dtype) -> LabelTerm:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.torch.host_memory import is_host
-from sparselogits.torch.objectives.label_term import LabelTerm
+from sparselogits.torch.objectives.label_term import LabelTerm, entry_losses
 from sparselogits.torch.objectives.row_loss import RowScale
 from sparselogits.torch.row_blocks import row_blocks, scaled, softmax
 from sparselogits.torch.rows import Rows
@@ -52,8 +52,7 @@ class LinearRows:
             self.label.subtract(gradient, rows)
             if self.entries is not None:
                 part = self.entries.narrow(rows.start, rows.stop)
-                surprise = lse[part.row] - z[part.row, part.token_id]
-                of_row = of_row.index_add_(0, part.row, part.weight * surprise)
+                of_row += entry_losses(part, z, lse)
                 gradient[part.row, part.token_id] -= part.weight
             if self.uniform is not None:
                 u, columns = self.uniform[rows], self.uniform_columns

@@ -48,7 +48,8 @@ class Objective(ABC):
         What an objective has no use for is accepted and not read, so that one training loop can
         call any of them; what it needs and was not given is refused. Losses are cross-entropies
         against the objective's target, as `sparse_kd_loss` gives them; KL divergences differ by the
-        target's entropy, which no gradient sees.
+        target's entropy, which no gradient sees. `torch.compile` leaves its graph for a call;
+        `sparse_kd_loss` with `sparse_targets` it keeps in one.
 
         Args:
             logits: (B, S, V) or (R, V), of the student.
@@ -82,16 +83,23 @@ class Objective(ABC):
             "reduction": reduction,
             "num_items": num_items,
         }
-        inputs = check_inputs(
-            logits, targets, labels, teacher_logits, mask, position_weights, keywords
-        )
+        given = (logits, targets, labels, teacher_logits, mask, position_weights, keywords)
+        if torch.compiler.is_compiling():
+            from sparselogits.torch.objectives import graph_break
+
+            return graph_break.evaluate(self, given, subtract_entropy)
+        return self.evaluate(given, subtract_entropy)
+
+    def evaluate(self, given: tuple[Any, ...], subtract_entropy: bool) -> Tensor:
+        """What a call does with its arguments, those of `check_inputs`; see there."""
+        inputs = check_inputs(*given)
         if self.label_share:
             self.need(inputs.labels, "labels")
         loss = self._loss(inputs)
         if subtract_entropy:
             entropy, keep = self._entropy(inputs)
             loss = loss - inputs.reduced((1 - self.label_share) * entropy, keep)
-        return loss.reshape(inputs.leading) if reduction == "none" else loss
+        return loss.reshape(inputs.leading) if inputs.keywords["reduction"] == "none" else loss
 
     @abstractmethod
     def _loss(self, inputs: Inputs) -> Tensor:
