@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparselogits.torch import buffers
 from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.reduction import Scaling
@@ -48,7 +49,7 @@ def _capped(
     num_rows, width = logits.shape
     dtype = rows.weight.dtype
     block = block_rows(num_rows, width, dtype, logits.device)
-    capped = logits.new_empty((block, width), dtype=dtype)
+    capped = buffers.empty((block, width), logits, dtype)
     scratch = torch.empty_like(capped) if out is not None and out.dtype != dtype else None
     losses = torch.zeros_like(rows.total)
     for start in range(0, num_rows, block):
