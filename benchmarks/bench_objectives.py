@@ -14,7 +14,9 @@ from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
-from bench_loss import Form, make_targets, measure
+from losses.forms import Form, Forms, Loss, make_targets
+from losses.measure import Group, measure
+from losses.table import text
 from torch import Tensor
 
 from sparselogits.torch.objectives import make_objective
@@ -33,19 +35,19 @@ def eager_reverse_kd(z: Tensor, teacher: Tensor) -> Tensor:
     return F.kl_div(teacher.log_softmax(-1), log_q, reduction="batchmean", log_target=True)
 
 
-def forms(vocab: int, rows: int, k: int) -> dict[str, Form]:
+def forms(vocab: int, rows: int, k: int) -> Forms:
     """Losses of given logits; the first is the reference."""
     labels, teacher = torch.randint(vocab, (rows,)), 3 * torch.randn(rows, vocab)
     targets = make_targets(rows, vocab, k)
     options = {"top_k": {"k": k}, "naive_fix": {"k": k}, "ghost_token": {"k": k}}
 
-    def form(name: str, stored: bool = False) -> Form:
+    def form(name: str, stored: bool = False) -> Loss:
         objective = make_objective(name, **({} if stored else options.get(name, {})))
         return lambda z: objective(
             z, targets, labels=labels, teacher_logits=None if stored else teacher
         )
 
-    return {
+    losses: dict[str, Loss] = {
         "F.cross_entropy": lambda z: F.cross_entropy(z, labels),
         "cross_entropy": form("cross_entropy"),
         "sampled_kd": form("sampled_kd"),
@@ -67,6 +69,7 @@ def forms(vocab: int, rows: int, k: int) -> dict[str, Form]:
         "ghost_token of live logits": form("ghost_token"),
         "ghost token, eager": lambda z: eager_ghost_token(z, teacher, k),
     }
+    return {name: Form(loss) for name, loss in losses.items()}
 
 
 def main() -> None:
@@ -83,14 +86,12 @@ def main() -> None:
     torch.manual_seed(0)
     logits = torch.randn(options.rows, options.vocab, requires_grad=True)
     made = forms(options.vocab, options.rows, options.k)
-    results = measure("objectives", made, logits, [], options.vocab, options.repeats)
+    group = Group("objectives", made, logits, counts_gradients=True)
+    results = measure(group, options.vocab, options.repeats)
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=1))
-        return
-    print(f"V={options.vocab} T={options.rows} K={options.k}, fp32, forward + backward")
-    print(f"{'form':36}{'ms':>9}{'time':>8}{'memory':>9}")
-    for r in results:
-        print(f"{r.form:36}{r.seconds * 1e3:9.1f}{r.time_ratio:8.2f}{r.memory_ratio:9.2f}")
+    else:
+        print(text(results))
 
 
 if __name__ == "__main__":

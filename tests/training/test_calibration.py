@@ -171,6 +171,16 @@ def test_narrow_logits_are_reduced_in_float32() -> None:
     )
 
 
+def test_more_positions_than_the_integers_hold_are_refused() -> None:
+    logits, labels = make_rows()
+    meter = measured(logits, labels=labels)
+    state = meter.state_dict()
+    state["sums"]["count"] = state["sums"]["count"] + 2**31
+    meter.load_state_dict(state)
+    with pytest.raises(sl.InvalidArgumentError, match="sums of 2147483648 overflow"):
+        meter.compute()
+
+
 @pytest.mark.parametrize(
     "keywords, message",
     [

@@ -115,6 +115,11 @@ class CalibrationMeter(Meter):
             self._sums[name].cpu().numpy() for name in ("count", "confidence", "accuracy")
         )
         check_positive(int(count.sum()), type(self).__name__)
+        if count.max() >= 1 << (63 - FIXED_POINT_BITS):
+            raise InvalidArgumentError(
+                f"{count.max()} positions have the same confidence; sums of "
+                f"{1 << (63 - FIXED_POINT_BITS)} overflow"
+            )
         if binning == "equal_width":
             ends = np.arange(1, self.num_bins + 1) * _CELLS_PER_BIN
         else:
