@@ -8,7 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparselogits.torch import objectives
+
 ROWS, VOCABULARY = 24, 61
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cross_entropy": {},
+    "label_smoothing": {"epsilon": 0.1},
+    "full_kd": {},
+    "reverse_kd": {},
+    "top_k": {"k": 5},
+    "top_k_dropped": {"k": 5, "rest": "drop"},
+    "top_p": {"p": 0.7},
+    "naive_fix": {"k": 5},
+    "ghost_token": {"k": 5},
+    "smoothed_residual": {"k": 5},
+}
 
 Target = Callable[[Tensor, Tensor], Tensor]
 """(R, V) float64 teacher probabilities, (R,) labels -> (R, V) dense target."""
@@ -96,3 +111,7 @@ def losses_of(
     if name == "reverse_kd":
         return reverse_loss(p, z)
     return linear_loss(TARGETS[name](p, labels), z, subtract_entropy)
+
+
+def make(name: str, **more: Any) -> objectives.Objective:
+    return objectives.make_objective(name.removesuffix("_dropped"), **OPTIONS[name], **more)
