@@ -9,16 +9,22 @@ from torch import Tensor
 
 from sparselogits.torch.host_memory import is_host
 
-# Scratch of one block: it stays in the caches of a CPU, and hides the launches of a device.
+# Scratch of one block in the compute dtype. Small enough to save trips to memory in the caches of a
+# CPU, large enough that its threads seldom wait for each other, and to hide a device's launches.
 _CPU_BLOCK_BYTES = 12 << 20
 _DEVICE_BLOCK_BYTES = 128 << 20
+
+
+def block_rows(num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Rows that are worked on at once: 1 to `num_rows`."""
+    block_bytes = _CPU_BLOCK_BYTES if is_host(device) else _DEVICE_BLOCK_BYTES
+    return max(1, min(num_rows, block_bytes // (width * dtype.itemsize)))
 
 
 def row_blocks(logits: Tensor, dtype: torch.dtype) -> Iterator[slice]:
     """Slices of consecutive rows that cover (R, V) logits, each some megabytes wide in `dtype`."""
     num_rows, width = logits.shape
-    budget = _CPU_BLOCK_BYTES if is_host(logits.device) else _DEVICE_BLOCK_BYTES
-    block = max(1, budget // (width * dtype.itemsize))
+    block = block_rows(num_rows, width, dtype, logits.device)
     for start in range(0, num_rows, block):
         yield slice(start, min(start + block, num_rows))
 
