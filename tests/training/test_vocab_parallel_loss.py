@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import vocab_parallel_loss_script as script
+from sharded_vocabulary import KEYWORDS, SHARDS
 from two_ranks import RANKS, outcomes
 
 
@@ -19,8 +20,8 @@ def on_every_rank(case: str) -> list[str]:
     return [outcome[case] for outcome in found()]
 
 
-@pytest.mark.parametrize("keywords", script.KEYWORDS)
-@pytest.mark.parametrize("shards", script.SHARDS)
+@pytest.mark.parametrize("keywords", KEYWORDS)
+@pytest.mark.parametrize("shards", SHARDS)
 @pytest.mark.parametrize("given", ["logits", "head"])
 def test_loss_and_gradients_equal_those_of_one_process(
     given: str, shards: str, keywords: str

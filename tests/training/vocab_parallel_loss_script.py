@@ -5,9 +5,6 @@ python vocab_parallel_loss_script.py RANK RANKS FILE       (FILE: where the rank
 
 from __future__ import annotations
 
-import datetime
-import json
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,64 +12,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from dense_reference import Reference, error, make_targets, of_head, of_logits
-from torch import Tensor
+from sharded_vocabulary import (
+    FP32,
+    KEYWORDS,
+    ROWS,
+    SHARDS,
+    check,
+    finite_targets,
+    make_head,
+    make_logits,
+    shard_of,
+)
+from two_ranks import run_rank
 
-import sparselogits as sl
 from sparselogits.torch import SparseTargets, row_shard
 from sparselogits.torch.vocab_parallel_fused import vocab_parallel_fused_linear_sparse_kd_loss
 from sparselogits.torch.vocab_parallel_loss import vocab_parallel_sparse_kd_loss
-
-ROWS, DEPTH = 12, 7
-SHARDS = {"halves": [50, 50], "uneven": [13, 87], "one token": [99, 1]}
-FP32 = 2e-6
-KEYWORDS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "temperature": {"temperature": 1.7, "scale_by_temperature_squared": True},
-    "sum": {"reduction": "sum", "temperature": 0.6},
-    "num_items": {"num_items": 77},
-    "mask": {"mask": torch.arange(ROWS).view(3, 4) % 3 != 1},
-    "softcap": {"softcap": 2.5, "temperature": 0.8},
-    "labels and weights": {
-        # None in the row where half of the probabilities are 0.
-        "labels": torch.tensor([3, -100, 99, 50, 49, 12, 13, 0, 98, -100, 77, 31]).view(3, 4),
-        "alpha": 0.3,
-        "position_weights": torch.linspace(0, 2, ROWS).view(3, 4),
-    },
-}
-
-
-def make_logits(vocab_size: int = 100) -> Tensor:
-    generator = torch.Generator().manual_seed(vocab_size)
-    logits = 3 * torch.randn((3, 4, vocab_size), generator=generator)
-    # All that the first of two equal shards has; the dense reference cannot take -inf.
-    logits[0, 1, : vocab_size // 2] = -1e30
-    return logits
-
-
-def make_head(vocab_size: int = 100) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(vocab_size)
-    shapes = ((3, 4, DEPTH), (vocab_size, DEPTH), (vocab_size,))
-    return [torch.randn(s, generator=generator) for s in shapes]
-
-
-def shard_of(tensor: Tensor, columns: list[int], rank: int, dim: int) -> tuple[Tensor, int]:
-    start = sum(columns[:rank])
-    return tensor.narrow(dim, start, columns[rank]).clone(), start
-
-
-def check(found: Tensor | None, expected: Tensor, tolerance: float = FP32) -> None:
-    difference = error(found, expected)
-    assert difference < tolerance, difference
-
-
-def finite_targets() -> SparseTargets:
-    """No target where a probability is 0: its loss would be infinite."""
-    targets = make_targets(ROWS, 100, seed=1)
-    row = torch.repeat_interleave(targets.offsets.diff())
-    keep = (row != 1) | (targets.token_ids >= 50)
-    lengths = torch.bincount(row[keep], minlength=ROWS)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return SparseTargets(offsets, targets.token_ids[keep], targets.weights[keep], 100)
 
 
 def of_given_logits(
@@ -260,8 +215,7 @@ def other_weights() -> SparseTargets:
     return SparseTargets(targets.offsets, targets.token_ids, weights, 100)
 
 
-def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
-    assert ranks == 2
+def cases(rank: int) -> Iterator[tuple[str, Callable[[], None]]]:
     for shards, columns in SHARDS.items():
         for name, keywords in KEYWORDS.items():
             yield f"logits, {shards}, {name}", partial(of_given_logits, rank, columns, keywords)
@@ -304,27 +258,5 @@ def cases(rank: int, ranks: int) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "short shards", partial(with_a_vocabulary_beyond_the_shards, rank, columns)
 
 
-def outcome(run: Callable[[], None]) -> str:
-    try:
-        run()
-    except (AssertionError, sl.SparseLogitsError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "equal"
-
-
-def main() -> None:
-    rank, ranks = int(sys.argv[1]), int(sys.argv[2])
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{sys.argv[3]}",
-        rank=rank,
-        world_size=ranks,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    print(json.dumps({name: outcome(run) for name, run in cases(rank, ranks)}))
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main()
+    run_rank(lambda rank: dict(cases(rank)))

@@ -8,8 +8,9 @@ from torch import Tensor
 from sparselogits import triton_support
 from sparselogits.torch.rows import Rows
 
-_MAX_COLUMNS = 16_384  # logits of a row at once: with 32 warps, 16 a thread
+_MAX_COLUMNS = 16_384  # logits of a row at once: with 1,024 threads, 16 each
 _ENTRIES = 64
+_MAX_WARPS = 32 if torch.version.hip is None else 16  # 1,024 threads
 
 
 def takes(logits: Tensor) -> bool:
@@ -57,7 +58,7 @@ def loss_and_gradient(
             WITH_GRADIENT=out is not None,
             COLUMNS=columns,
             ENTRIES=_ENTRIES,
-            num_warps=max(1, min(32, columns // 512)),
+            num_warps=max(1, min(_MAX_WARPS, columns // 512)),
             enable_fp_fusion=True,
         )
     return losses
