@@ -99,3 +99,33 @@ def pad_batch(
         vocab_size,
     )
     return Batch(torch.from_numpy(ids), torch.from_numpy(labels), targets, sequence_ids)
+
+
+def batch_from_arrays(
+    input_ids: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+    token_ids: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    *,
+    vocab_size: int | None,
+    sequence_ids: npt.NDArray[np.uint64],
+    piece_lengths: npt.NDArray[np.int64],
+    row_offsets: npt.NDArray[np.int64],
+) -> Batch:
+    """A batch around arrays that are whole already, without a copy.
+
+    Args:
+        input_ids, labels: (B, S). offsets: (B·S + 1,). token_ids, weights: (E,).
+        vocab_size: Of the caches.
+        sequence_ids, piece_lengths: (N,), of the pieces.
+        row_offsets: (B + 1,): the pieces of row b are `row_offsets[b]` to `row_offsets[b + 1]`.
+    """
+    targets = SparseTargets(
+        torch.from_numpy(offsets),
+        torch.from_numpy(token_ids),
+        torch.from_numpy(weights),
+        vocab_size,
+    )
+    first = sequence_ids[row_offsets[:-1]]
+    return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), targets, first)
