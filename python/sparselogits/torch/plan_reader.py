@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -67,15 +67,15 @@ class PlanReader:
         num_threads: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        self.caches = tuple(caches)
-        self._sources = (None,) * len(self.caches) if input_ids is None else tuple(input_ids)
+        self._caches = tuple(caches)
+        self._sources = (None,) * len(self._caches) if input_ids is None else tuple(input_ids)
         self._pad_token_id = integer("pad_token_id", pad_token_id, -_MAX_TOKEN, _MAX_TOKEN)
         self._num_ahead = integer("prefetch_batches", prefetch_batches, 0, _MAX_BATCHES_AHEAD)
         self._num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
         self._pin_memory = boolean("pin_memory", pin_memory)
         self._core_reader: _core.PieceReader | None = None
-        _check_caches(self.caches, self._sources)
-        self._sizes = np.array([len(cache) for cache in self.caches])
+        _check_caches(self._caches, self._sources)
+        self._sizes = np.array([len(cache) for cache in self._caches])
         if pin_memory and not torch.cuda.is_available():
             raise InvalidArgumentError("pin_memory is True, but there is no CUDA device to pin for")
 
@@ -91,7 +91,7 @@ class PlanReader:
         self._check(plan)
         return self._batch(plan, self._reader().read(*plan.columns))
 
-    def stream(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
+    def stream(self, plans: Iterable[BatchPlan]) -> Generator[Batch, None, None]:
         """The batches of many plans, in order. An error is raised in the place of its batch."""
         if self._num_ahead == 0:
             yield from map(self.read, plans)
@@ -105,7 +105,7 @@ class PlanReader:
     def _reader(self) -> _core.PieceReader:
         if self._core_reader is None:
             self._core_reader = _core.PieceReader(
-                [cache._reader for cache in self.caches],
+                [cache._reader for cache in self._caches],
                 self._pad_token_id,
                 _ARRAYS_OF_A_BATCH * (self._num_ahead + 2),
             )
@@ -117,13 +117,13 @@ class PlanReader:
     def _check(self, plan: BatchPlan) -> None:
         if plan.num_pieces == 0:
             return
-        if (highest := plan.caches.max()) >= len(self.caches):
+        if (highest := plan.caches.max()) >= len(self._caches):
             raise InvalidArgumentError(
-                f"a plan asks for cache {highest}, there are {len(self.caches)} caches"
+                f"a plan asks for cache {highest}, there are {len(self._caches)} caches"
             )
         wrong = np.flatnonzero(plan.sequences >= self._sizes[plan.caches])
         if wrong.size:
-            cache = self.caches[plan.caches[wrong[0]]]
+            cache = self._caches[plan.caches[wrong[0]]]
             raise SequenceNotFoundError(
                 f"{cache.path} has {len(cache)} sequences, there is no index "
                 f"{plan.sequences[wrong[0]]}"
@@ -131,7 +131,7 @@ class PlanReader:
 
     def _batch(self, plan: BatchPlan, arrays: Arrays) -> Batch:
         if any(source is not None for source in self._sources):
-            fill_given_tokens(plan, arrays, self.caches, self._sources)
+            fill_given_tokens(plan, arrays, self._caches, self._sources)
         input_ids, labels, offsets, token_ids, weights, lengths, sequence_ids, _ = arrays
         batch = batch_from_arrays(
             input_ids,
@@ -139,7 +139,7 @@ class PlanReader:
             offsets,
             token_ids,
             weights,
-            vocab_size=self.caches[0].config.vocab_size,
+            vocab_size=self._caches[0].config.vocab_size,
             sequence_ids=sequence_ids,
             piece_lengths=lengths,
             row_offsets=plan.row_offsets,
