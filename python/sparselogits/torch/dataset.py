@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from torch.utils.data import IterableDataset, get_worker_info
 
 import sparselogits
-from sparselogits.alignment import TokenSource, checked_tokens
+from sparselogits.alignment import TokenSource
 from sparselogits.errors import InvalidArgumentError, MismatchError
-from sparselogits.torch.batch import Batch, pad_batch
+from sparselogits.torch.batch import Batch
+from sparselogits.torch.batch_plan import BatchPlan
+from sparselogits.torch.plan_reader import PlanReader
 from sparselogits.torch.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class SparseLogitDataset(IterableDataset[Batch]):
             world_size=world_size,
             drop_last=drop_last,
         )
-        self._input_ids = input_ids
-        self._pad_token_id = pad_token_id
+        self._plan_reader = PlanReader([cache], input_ids=[input_ids], pad_token_id=pad_token_id)
         self._pass_in: int | None = None  # the process that has begun a pass
         self._begin(_checked_epoch(epoch), 0)
 
@@ -185,28 +184,9 @@ class SparseLogitDataset(IterableDataset[Batch]):
             indices = self.schedule.indices(permutation, step)
             if len(indices) == 0:
                 continue
-            batch = self._read(indices)
+            batch = self._plan_reader.read(BatchPlan.of_sequences(indices))
             self._step = step + 1  # before it is handed out: afterwards nobody may ask again
             yield batch
-
-    def _read(self, indices: npt.NDArray[np.int64]) -> Batch:
-        sparse = self.cache.read_sequences(indices)
-        tokens: npt.NDArray[np.integer] | None = sparse.input_ids
-        if self._input_ids is not None:
-            tokens = checked_tokens(self.cache, self._input_ids, indices)
-        assert tokens is not None
-        assert sparse.sequence_offsets is not None
-        assert sparse.sequence_ids is not None
-        return pad_batch(
-            tokens,
-            np.diff(sparse.sequence_offsets),
-            sparse.offsets,
-            sparse.token_ids,
-            sparse.weights,
-            vocab_size=sparse.vocab_size,
-            sequence_ids=sparse.sequence_ids,
-            pad_token_id=self._pad_token_id,
-        )
 
     def _begin(self, epoch: int, step: int, origin: int | None = None) -> None:
         self._epoch = epoch
