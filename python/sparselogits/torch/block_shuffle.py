@@ -1,8 +1,8 @@
-"""A shuffle in two levels: neighbours stay near each other, so that little of a disk is read at once.
+"""A shuffle in two levels: neighbours stay near each other, so that little is read at once.
 
-Blocks of neighbouring elements are shuffled; the elements of each few blocks that follow one another
-are shuffled among themselves. As with `Permutation` nothing is stored and any element is found at
-once, and the order that a seed gives is part of what a training state promises.
+Blocks of neighbouring elements are shuffled; then the elements of each few blocks that follow one
+another are shuffled among themselves. As with `Permutation` nothing is stored and any element is
+found at once, and the order that a seed gives is part of what a training state promises.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class BlockShuffle:
         first = group * self._open
         bounds = np.array([first, min(first + self._open, self._num_blocks)], np.int64)
         start, stop = self._starts(bounds).tolist()
-        return Permutation(stop - start, (*self._keys, 1 + group))(places - start) + start
+        order = Permutation(stop - start, (*self._keys, 1 + group))
+        mixed: npt.NDArray[np.int64] = order(places - start) + start
+        return mixed
 
     def _turns(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Whose turn it is at a place: 0 for the block that comes first."""

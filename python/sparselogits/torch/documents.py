@@ -1,4 +1,4 @@
-"""Documents: where the rows of a batch hold several texts, and what attention needs to part them."""
+"""Documents: several texts in one row of a batch, and what attention needs to part them."""
 
 from __future__ import annotations
 
