@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,14 @@ class Batch:
     def position_ids(self) -> Tensor | None:
         """(B, S) int64, from 0 in each document; None where every row is one document."""
         return None if self.documents is None else self.documents.position_ids
+
+    def with_documents(self) -> Batch:
+        """The same batch, with `documents` where every row is one, too."""
+        if self.documents is not None:
+            return self
+        each = np.arange(len(self.lengths) + 1)
+        documents = Documents.of_pieces(self.lengths, each, self.input_ids.shape[1])
+        return replace(self, documents=documents)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
         """The same batch on `device`. `non_blocking` needs pinned memory to have an effect."""

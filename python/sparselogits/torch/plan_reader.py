@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,9 +86,9 @@ class PlanReader:
             row_offsets=plan.row_offsets,
         )
 
-    def stream(self, plans: Iterable[BatchPlan]) -> Iterator[Batch]:
+    def stream(self, plans: Iterable[BatchPlan]) -> Generator[Batch, None, None]:
         """The batches of many plans, in order."""
-        return map(self.read, plans)
+        yield from map(self.read, plans)
 
     def _piece(
         self, cache_index: int, sequence: int, start: int, stop: int

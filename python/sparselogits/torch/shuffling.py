@@ -42,7 +42,7 @@ class Shuffling:
 
     def __post_init__(self) -> None:
         boolean("shuffle", self.shuffle)
-        integer("seed", self.seed, 0, _MAX_KEY)
+        object.__setattr__(self, "seed", integer("seed", self.seed, 0, _MAX_KEY))
         integer("open_blocks", self.open_blocks, 1, _MAX_BLOCK)
         if self.block is not None:
             integer("shuffle_block", self.block, 1, _MAX_BLOCK)

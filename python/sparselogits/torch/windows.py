@@ -12,7 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sparselogits.checks import boolean, integer
+from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch.batch_plan import TO_THE_END
+
+_MAX_WINDOW = 1 << 31
 
 Indices = npt.NDArray[np.int64]
 
@@ -128,12 +132,22 @@ class WindowRule:
     Attributes:
         window: Positions of a sample; None: whole sequences.
         cross_documents: Whether a sample goes on into the next sequence.
-        drop_partial: Whether samples shorter than the window are left out.
+        drop_partial_windows: Whether samples shorter than the window are left out.
+
+    Raises:
+        InvalidArgumentError: `window` is no length, or the others are given without it.
     """
 
     window: int | None
     cross_documents: bool
-    drop_partial: bool
+    drop_partial_windows: bool
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            object.__setattr__(self, "window", integer("window", self.window, 1, _MAX_WINDOW))
+        for name in ("cross_documents", "drop_partial_windows"):
+            if boolean(name, getattr(self, name)) and self.window is None:
+                raise InvalidArgumentError(f"{name} needs a window, the positions of a sample")
 
     def apply(
         self, num_sequences: int, lengths: Indices | None, selection: Indices | None
@@ -143,7 +157,7 @@ class WindowRule:
             return WholeSequences(num_sequences, selection)
         assert lengths is not None
         kind = JoinedSequences if self.cross_documents else CutSequences
-        return kind(lengths, selection, self.window, self.drop_partial)
+        return kind(lengths, selection, self.window, self.drop_partial_windows)
 
     def setting(self) -> dict[str, Any]:
         """What a training state has to agree with."""
@@ -152,7 +166,7 @@ class WindowRule:
         return {
             "window": self.window,
             "cross_documents": self.cross_documents,
-            "drop_partial_windows": self.drop_partial,
+            "drop_partial_windows": self.drop_partial_windows,
         }
 
 
