@@ -187,9 +187,15 @@ def test_mismatches_are_named(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 1}, "version 1"),
         ({"consumed": 3}, "consumed is 3"),
-        ({"consumed": -4}, "consumed is -4"),
+        ({"consumed": -4}, "consumed must be an integer from 0 to .*, got -4"),
+        ({"consumed": 4.0}, "consumed must be an integer .*, got 4.0"),
+        ({"consumed": None}, "consumed must be an integer .*, got None"),
+        ({"epoch": 2**32}, "epoch must be an integer from 0 to 4294967295"),
+        ({"epoch": True}, "epoch must be an integer .*, got True"),
+        ({"settings": "12"}, "settings must be 28 digits, got '12'"),
+        ({"settings": None}, "settings must be 28 digits, got None"),
         ({"consumed": 400}, "consumed is 400"),
     ],
 )
