@@ -20,11 +20,12 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
 
 Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                          const Models& models, CheckPayload check_payloads,
-                         std::unique_ptr<CacheReader>* out, size_t max_open_shards) {
+                         std::unique_ptr<CacheReader>* out, size_t max_open_shards,
+                         ShardFiles files) {
   std::unique_ptr<CacheReader> reader(new CacheReader);
   reader->config_ = config;
-  SPARSELOGITS_RETURN_IF_ERROR(
-      ShardPool::Open(rows, config, models, check_payloads, max_open_shards, &reader->shards_));
+  SPARSELOGITS_RETURN_IF_ERROR(ShardPool::Open(rows, config, models, check_payloads,
+                                               max_open_shards, files, &reader->shards_));
   for (const ShardRow& row : rows) {
     reader->sequence_starts_.push_back(reader->sequence_starts_.back() + row.totals.num_sequences);
     reader->position_starts_.push_back(reader->position_starts_.back() + row.totals.num_positions);
@@ -38,6 +39,16 @@ Status CacheReader::CheckIndex(const char* what, int64_t index, uint64_t count) 
   if (index >= 0 && static_cast<uint64_t>(index) < count) return Status::Ok();
   return Status::InvalidArgument(std::string(what) + " " + std::to_string(index) +
                                  " is outside 0 ... " + std::to_string(count) + " - 1");
+}
+
+Status CacheReader::Admit(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Admit(static_cast<size_t>(shard));
+}
+
+Status CacheReader::Dismiss(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Dismiss(static_cast<size_t>(shard));
 }
 
 // Room for what positions of this cache hold on average and a fifth more: arrays seldom grow.
@@ -123,6 +134,24 @@ Status CacheReader::ReadPositions(std::span<const int64_t> positions, CacheBatch
     const auto first = static_cast<uint64_t>(positions[i]);
     SPARSELOGITS_RETURN_IF_ERROR(ReadRange(first, first + (j - i), batch));
     i = j;
+  }
+  return Status::Ok();
+}
+
+Status CacheReader::ReadPlaces(std::span<const int64_t> sequences,
+                               std::vector<SequencePlace>* places) const {
+  places->reserve(sequences.size());
+  for (const int64_t sequence : sequences) {
+    SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("sequence", sequence, num_sequences()));
+    const size_t i = FindShard(sequence_starts_, static_cast<uint64_t>(sequence));
+    const auto local = static_cast<uint32_t>(static_cast<uint64_t>(sequence) - sequence_starts_[i]);
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
+    std::span<const SequenceInfo> infos;
+    SPARSELOGITS_RETURN_IF_ERROR(shard->Sequences(&infos));
+    const uint64_t begin = shard->index().sequence_start(local);
+    places->push_back({infos[local], static_cast<int64_t>(position_starts_[i] + begin),
+                       static_cast<int64_t>(shard->index().sequence_start(local + 1) - begin)});
   }
   return Status::Ok();
 }
