@@ -82,7 +82,7 @@ py::tuple SequenceTable(const CacheReader& reader) {
 
 // sequence_ids, fingerprints, starts, lengths
 py::tuple Places(const CacheReader& reader, const InputArray<int64_t>& indices) {
-  std::vector<SequencePlace> places;
+  std::vector<CacheReader::SequencePlace> places;
   WithoutGil([&] { return reader.ReadPlaces(Span(indices), &places); });
   const auto n = static_cast<py::ssize_t>(places.size());
   py::array_t<uint64_t> ids(n), fingerprints(n);

@@ -41,16 +41,6 @@ Status CacheReader::CheckIndex(const char* what, int64_t index, uint64_t count) 
                                  " is outside 0 ... " + std::to_string(count) + " - 1");
 }
 
-Status CacheReader::Admit(int64_t shard) const {
-  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
-  return shards_->Admit(static_cast<size_t>(shard));
-}
-
-Status CacheReader::Dismiss(int64_t shard) const {
-  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
-  return shards_->Dismiss(static_cast<size_t>(shard));
-}
-
 // Room for what positions of this cache hold on average and a fifth more: arrays seldom grow.
 // What a file claims to hold is worth a few megabytes, no more, until it has been decoded.
 void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
@@ -138,6 +128,21 @@ Status CacheReader::ReadPositions(std::span<const int64_t> positions, CacheBatch
   return Status::Ok();
 }
 
+Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
+                                      std::vector<int64_t>* starts) const {
+  infos->resize(num_sequences());
+  starts->assign(1, 0);
+  for (size_t i = 0; i + 1 < sequence_starts_.size(); ++i) {
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
+    SPARSELOGITS_RETURN_IF_ERROR(shard->ReadSequenceTable(infos->data() + sequence_starts_[i]));
+    const ShardIndexView& index = shard->index();
+    for (uint32_t j = 1; j <= index.num_sequences(); ++j)
+      starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
+  }
+  return Status::Ok();
+}
+
 Status CacheReader::ReadPlaces(std::span<const int64_t> sequences,
                                std::vector<SequencePlace>* places) const {
   places->reserve(sequences.size());
@@ -156,19 +161,14 @@ Status CacheReader::ReadPlaces(std::span<const int64_t> sequences,
   return Status::Ok();
 }
 
-Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
-                                      std::vector<int64_t>* starts) const {
-  infos->resize(num_sequences());
-  starts->assign(1, 0);
-  for (size_t i = 0; i + 1 < sequence_starts_.size(); ++i) {
-    std::shared_ptr<const ShardReader> shard;
-    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
-    SPARSELOGITS_RETURN_IF_ERROR(shard->ReadSequenceTable(infos->data() + sequence_starts_[i]));
-    const ShardIndexView& index = shard->index();
-    for (uint32_t j = 1; j <= index.num_sequences(); ++j)
-      starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
-  }
-  return Status::Ok();
+Status CacheReader::Admit(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Admit(static_cast<size_t>(shard));
+}
+
+Status CacheReader::Dismiss(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Dismiss(static_cast<size_t>(shard));
 }
 
 }  // namespace sparselogits

@@ -17,13 +17,6 @@ struct CacheBatch {
   Buffer<int64_t> sequence_offsets;  // (sequences + 1), into positions
 };
 
-// One sequence as the cache knows it.
-struct SequencePlace {
-  SequenceInfo info;
-  int64_t start;  // global position
-  int64_t length;
-};
-
 // Safe to use from several threads at once, and in the child of a fork.
 class CacheReader {
  public:
@@ -39,18 +32,25 @@ class CacheReader {
   uint64_t num_entries() const { return num_entries_; }
   const ShardConfig& config() const { return config_; }
 
-  // Of shards that come and go: see ShardPool.
-  Status Admit(int64_t shard) const;
-  Status Dismiss(int64_t shard) const;
-
   // Positions start .. stop - 1 of each sequence; stop = -1 stands for its end.
   Status ReadSequences(std::span<const int64_t> sequences, int64_t start, int64_t stop,
                        CacheBatch* batch) const;
   Status ReadPositions(std::span<const int64_t> positions, CacheBatch* batch) const;
-  // What is known of each of these sequences, from their shards alone.
-  Status ReadPlaces(std::span<const int64_t> sequences, std::vector<SequencePlace>* places) const;
   // Every sequence's id and fingerprint, and the global position at which it starts.
   Status ReadSequenceTable(std::vector<SequenceInfo>* infos, std::vector<int64_t>* starts) const;
+
+  // One sequence as the cache knows it.
+  struct SequencePlace {
+    SequenceInfo info;
+    int64_t start;  // global position
+    int64_t length;
+  };
+  // Of each of these sequences, from their shards alone.
+  Status ReadPlaces(std::span<const int64_t> sequences, std::vector<SequencePlace>* places) const;
+
+  // Of shards that come and go: see ShardPool.
+  Status Admit(int64_t shard) const;
+  Status Dismiss(int64_t shard) const;
 
  private:
   CacheReader() = default;

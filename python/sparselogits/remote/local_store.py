@@ -128,13 +128,14 @@ class LocalStore:
             for folder in os.scandir(self.root):
                 if not _DIGEST.fullmatch(folder.name):
                     continue
-                for entry in _entries(Path(folder.path) / "shards"):
-                    shards[entry.path] = entry
+                # In this order, because a file moves on without the lock: better seen twice.
                 for entry in _entries(Path(folder.path) / "fetching"):
                     if is_being_written(entry.path):
                         coming.append(entry)
                     else:
                         entry.path.unlink(missing_ok=True)
+                for entry in _entries(Path(folder.path) / "shards"):
+                    shards[entry.path] = entry
         except OSError as error:
             if isinstance(error, CacheIOError):
                 raise
