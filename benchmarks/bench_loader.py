@@ -18,10 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import loaders
 import numpy as np
 from samples import LENGTH, load_samples
-
-import loaders
 
 
 def main() -> None:
@@ -71,7 +70,6 @@ def _measure_elsewhere(args: argparse.Namespace) -> dict[str, Any]:
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
-
     from loaders.measure import measure
     from loaders.table import machine, versions
 

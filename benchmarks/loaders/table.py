@@ -33,17 +33,17 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         "# Loaders",
         "",
-        f"`python benchmarks/bench_loader.py --markdown docs/results/loader.md`, {report['machine']}"
-        f"; {report['versions']}.",
+        f"`python benchmarks/bench_loader.py --markdown docs/results/loader.md`, "
+        f"{report['machine']}; {report['versions']}.",
         "",
         f"{sample['sequences']:,} sequences of {sample['length']} positions with "
-        f"{sample['entries']:.1f} entries each ({sample['name']}), in batches of 8, all in the page "
-        "cache. Every loader ends with the same tensors: input_ids, labels, offsets, token_ids, "
-        "weights; they are compared with what was stored before the clock starts. Others store the "
-        "arrays of a sequence as bytes that NumPy reads in place: int32 tokens and ids, uint8 "
-        "counts and entries a position. Median of repeats that take turns. Per core: millions of "
-        f"positions per second of CPU time, of all threads. x: as a multiple of {_BASELINE}. "
-        "Clock: per second, shuffled, in this process and with a DataLoader of "
+        f"{sample['entries']:.1f} entries each ({sample['name']}), in batches of 8, all in the "
+        "page cache. Every loader ends with the same tensors: input_ids, labels, offsets, "
+        "token_ids, weights; they are compared with what was stored before the clock starts. "
+        "Others store the arrays of a sequence as bytes that NumPy reads in place: int32 tokens "
+        "and ids, uint8 counts and entries a position. Median of repeats that take turns. Per "
+        "core: millions of positions per second of CPU time, of all threads. x: as a multiple of "
+        f"{_BASELINE}. Clock: per second, shuffled, in this process and with a DataLoader of "
         f"{WORKERS} processes.",
         "",
         "| loader | bytes a position | shuffled, per core | x | in order, per core | x | clock | "

@@ -35,6 +35,18 @@ def test_whole_sequences_are_rows_of_one_piece() -> None:
     assert whole.stops.tolist() == [-1, -1]
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 2), (0, 1), (1, 2), (1, 1), (0, 0)])
+def test_rows_of_a_plan_are_a_plan(first: int, last: int) -> None:
+    whole = plan()
+    part = whole.rows(first, last)
+    pieces = slice(whole.row_offsets[first], whole.row_offsets[last])
+    for name in ("caches", "sequences", "starts", "stops"):
+        assert getattr(part, name).tolist() == getattr(whole, name)[pieces].tolist()
+    assert np.diff(part.row_offsets).tolist() == [2, 1][first:last]
+    assert part.num_rows == last - first
+    BatchPlan(*part.columns)  # which checks it
+
+
 def test_a_plan_may_have_no_rows() -> None:
     assert BatchPlan.of_sequences(np.empty(0, np.int64)).num_rows == 0
 

@@ -70,6 +70,16 @@ class BatchPlan:
             np.arange(count + 1, dtype=np.int64),
         )
 
+    def rows(self, first: int, last: int) -> BatchPlan:
+        """The plan of the rows `first` to `last` - 1. REQUIRES: 0 ≤ first ≤ last ≤ B."""
+        offsets = self.row_offsets[first : last + 1]
+        pieces = slice(int(offsets[0]), int(offsets[-1]))
+        part = object.__new__(BatchPlan)  # what is checked is not checked again
+        object.__setattr__(part, "row_offsets", offsets - offsets[0])
+        for name in ("caches", "sequences", "starts", "stops"):
+            object.__setattr__(part, name, getattr(self, name)[pieces])
+        return part
+
     @property
     def columns(
         self,

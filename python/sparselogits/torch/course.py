@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from sparselogits.errors import MismatchError
 from sparselogits.torch.batch import Batch
@@ -18,6 +21,8 @@ from sparselogits.torch.selection import SequenceFilter, select, selection_diges
 from sparselogits.torch.shuffling import Shuffling
 from sparselogits.torch.state import StateKey
 from sparselogits.torch.windows import WindowRule
+
+_STEPS_OF_A_DRAW = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,16 @@ class Course:
     def plans(self, epoch: int, steps: Iterable[int]) -> Iterator[BatchPlan]:
         """The batches of some steps, in turn."""
         draw = self._epochs.draw(epoch)
-        return (self._samples.plan(*draw(self.schedule.places(step))) for step in steps)
+        unplanned = iter(steps)
+        # Array operations cost their number more than their elements: many batches are one plan
+        # first.
+        while together := list(islice(unplanned, _STEPS_OF_A_DRAW)):
+            places = [self.schedule.places(step) for step in together]
+            plan = self._samples.plan(*draw(np.concatenate(places)))
+            last = 0
+            for part in places:
+                first, last = last, last + len(part)
+                yield plan.rows(first, last)
 
     def finished(self, batch: Batch) -> Batch:
         """A batch as it is handed out: one with documents has them in every epoch's every batch."""

@@ -85,7 +85,9 @@ class Documents:
 def row_lengths(
     piece_lengths: npt.NDArray[np.int64], row_offsets: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """(B,) int64: the positions of each row."""
+    """(B,) int64: the positions of each row, of which none is without a piece."""
+    if len(piece_lengths) == len(row_offsets) - 1:
+        return piece_lengths
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_lengths)])
     lengths: npt.NDArray[np.int64] = np.diff(ends[row_offsets])
     return lengths

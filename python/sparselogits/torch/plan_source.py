@@ -80,12 +80,13 @@ class CachePlans:
             return held.pop_all()
 
     def read_again(self, plan: BatchPlan) -> Arrays | None:
-        renewed = [
-            cache._shards.renew(number)
-            for cache, sequences in self._parts(plan)
-            for number in cache._shards_of(sequences)
-        ]
-        return self._reader.read(*plan.columns) if any(renewed) else None
+        if not self.is_fetched:
+            return None
+        for cache, sequences in self._parts(plan):
+            for number in cache._shards_of(sequences):
+                cache._shards.renew(number)
+        # Even where all are sound: another batch may have renewed them since this one failed.
+        return self._reader.read(*plan.columns)
 
     def _held(self, plan: BatchPlan) -> AbstractContextManager[object]:
         held = self.hold(plan, wait=True)
@@ -104,10 +105,11 @@ class CachePlans:
             raise InvalidArgumentError(
                 f"a plan asks for cache {highest}, there are {len(self._caches)} caches"
             )
-        wrong = np.flatnonzero(plan.sequences >= self._sizes[plan.caches])
-        if wrong.size:
-            cache = self._caches[plan.caches[wrong[0]]]
+        wrong = plan.sequences >= self._sizes[plan.caches]
+        if wrong.any():
+            piece = np.argmax(wrong)
+            cache = self._caches[plan.caches[piece]]
             raise SequenceNotFoundError(
                 f"{cache.path} has {len(cache)} sequences, there is no index "
-                f"{plan.sequences[wrong[0]]}"
+                f"{plan.sequences[piece]}"
             )

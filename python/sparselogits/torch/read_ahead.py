@@ -48,7 +48,7 @@ class PlanSource(Protocol):
         """
 
     def read_again(self, plan: BatchPlan) -> Arrays | None:
-        """The arrays after a failure, or None where nothing has changed since. The plan is held."""
+        """The arrays after a failure, or None where it would fail again. The plan is held."""
 
 
 def read_ahead(
