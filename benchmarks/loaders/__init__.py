@@ -9,6 +9,7 @@ from loaders.base import Loader
 MODULES = {
     "memcpy": "loaders.memcpy",
     "memmap": "loaders.memmap",
+    "memmap-packed": "loaders.memmap_packed",
     "sparselogits": "loaders.own",
     "mds": "loaders.mds",
     "litdata": "loaders.litdata_chunks",

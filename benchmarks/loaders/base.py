@@ -54,6 +54,11 @@ def data_loader(dataset: Any, num_workers: int, **options: Any) -> Any:
     return DataLoader(dataset, num_workers=num_workers, **options)
 
 
+def as_it_is(batch: Tensors) -> Tensors:
+    """The collate function of datasets whose items are batches."""
+    return batch
+
+
 def stored_bytes(path: Path) -> int:
     """Of all files below a directory."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -12,7 +12,7 @@ from samples import Sample
 
 from loaders.raw_records import raw_records
 
-_FAULTS = Path(__file__).resolve().parents[1] / "faults"
+FAULTS = Path(__file__).resolve().parents[1] / "faults"
 _RECORDS_OF_A_FILE = 256
 _RECORDS_OF_A_GROUP = 64
 
@@ -28,8 +28,8 @@ def write_with(module: str, path: Path, sample: Sample) -> None:
 
 
 def _write(module: str, path: Path, sample: Sample) -> None:
-    if str(_FAULTS) not in sys.path:
-        sys.path.append(str(_FAULTS))
+    if str(FAULTS) not in sys.path:
+        sys.path.append(str(FAULTS))
     records: Any = importlib.import_module("records")
     records.FILE_RECORDS = _RECORDS_OF_A_FILE  # before an adapter takes it over
     records.BATCH = _RECORDS_OF_A_GROUP

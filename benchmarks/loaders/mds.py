@@ -34,11 +34,14 @@ class Mds(Loader):
 
     def open(self, path: Path, shuffle: bool) -> Any:
         clean_stale_shared_memory()
-        dataset = StreamingDataset(local=str(path), shuffle=shuffle, batch_size=BATCH_SIZE)
-        return dataset, Collate(int((path / "rounds").read_text()))
+        return path, shuffle, Collate(int((path / "rounds").read_text()))
 
     def batches(self, opened: Any, epoch: int, num_workers: int) -> Iterable[Tensors]:
-        dataset, collate = opened
+        path, shuffle, collate = opened
+        # A new one each time: its file lock refuses to be forked after it was used.
+        dataset = StreamingDataset(
+            local=str(path), shuffle=shuffle, shuffle_seed=epoch, batch_size=BATCH_SIZE
+        )
         loader: Iterable[Tensors] = data_loader(dataset, num_workers, collate_fn=collate)
         return loader
 

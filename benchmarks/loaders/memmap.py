@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from samples import LENGTH, Sample
 
-from loaders.base import BATCH_SIZE, Loader, Tensors, data_loader
+from loaders.base import BATCH_SIZE, Loader, Tensors, as_it_is, data_loader
 from loaders.raw_records import Decoder
 
 _DTYPES = {"tokens": "<i4", "entries": "u1", "token_ids": "<i4", "counts": "u1", "starts": "<i8"}
@@ -74,13 +74,9 @@ class Memmap(Loader):
     def batches(self, opened: Any, epoch: int, num_workers: int) -> Iterable[Tensors]:
         dataset, shuffle = opened
         loader: Iterable[Tensors] = data_loader(
-            dataset, num_workers, shuffle=shuffle, collate_fn=_as_it_is, batch_size=BATCH_SIZE
+            dataset, num_workers, shuffle=shuffle, collate_fn=as_it_is, batch_size=BATCH_SIZE
         )
         return loader
-
-
-def _as_it_is(batch: Tensors) -> Tensors:
-    return batch
 
 
 LOADERS = [Memmap()]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from samples import LENGTH, Sample
 
-from loaders.base import Loader, Tensors, data_loader
+from loaders.base import Loader, Tensors, as_it_is, data_loader
 from loaders.raw_records import IGNORED_LABEL
 
 _SEQUENCES_OF_A_SHARD = 64
@@ -70,13 +70,9 @@ class TorchShards(Loader):
     def batches(self, opened: Any, epoch: int, num_workers: int) -> Iterable[Tensors]:
         dataset, shuffle = opened
         loader: Iterable[Tensors] = data_loader(
-            dataset, num_workers, shuffle=shuffle, collate_fn=_as_it_is
+            dataset, num_workers, shuffle=shuffle, collate_fn=as_it_is
         )
         return loader
-
-
-def _as_it_is(batch: Tensors) -> Tensors:
-    return batch
 
 
 LOADERS = [TorchShards()]
