@@ -1,10 +1,22 @@
 """Private: use the sparselogits package. Arrays must be C-contiguous, of exactly these dtypes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+# input_ids, labels, offsets, token_ids, weights, lengths, sequence_ids, fingerprints
+_BatchArrays: TypeAlias = tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.uint64],
+    npt.NDArray[np.uint64],
+]
 
 class ShardConfig:
     def __init__(
@@ -119,6 +131,32 @@ class CacheReader:
     def sequence_table(
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]: ...
+
+class PieceReader:
+    def __init__(
+        self, caches: list[CacheReader], pad_token_id: int, max_free_arrays: int
+    ) -> None: ...
+    def read(
+        self,
+        caches: npt.NDArray[np.int32],
+        sequences: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+        row_offsets: npt.NDArray[np.int64],
+    ) -> _BatchArrays: ...
+
+class Prefetcher:
+    def __init__(self, reader: PieceReader, num_threads: int) -> None: ...
+    def submit(
+        self,
+        caches: npt.NDArray[np.int32],
+        sequences: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+        row_offsets: npt.NDArray[np.int64],
+    ) -> None: ...
+    def next(self) -> _BatchArrays: ...
+    def close(self) -> None: ...
 
 def read_shard_info(path: str, models: list[CodecModel]) -> dict[str, Any]: ...
 def verify_shard(

@@ -184,4 +184,16 @@ Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
   return Status::Ok();
 }
 
+Status ShardReader::Sequences(std::span<const SequenceInfo>* out) const {
+  const std::vector<SequenceInfo>* known = sequences_.load(std::memory_order_acquire);
+  if (known == nullptr) {
+    auto read = std::make_unique<std::vector<SequenceInfo>>(index_.num_sequences());
+    SPARSELOGITS_RETURN_IF_ERROR(ReadSequenceTable(read->data()));
+    if (sequences_.compare_exchange_strong(known, read.get(), std::memory_order_acq_rel))
+      known = read.release();
+  }
+  *out = *known;
+  return Status::Ok();
+}
+
 }  // namespace sparselogits

@@ -56,6 +56,15 @@ def test_the_label_of_a_last_position_is_the_next_token_of_its_sequence(
     assert whole.labels[0, -1] == -100
 
 
+def test_whole_sequences_are_read_without_the_table_of_all(
+    caches: list[sl.Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = sl.open(caches[0].path)
+    monkeypatch.setattr(sl.Cache, "_sequences", lambda _: pytest.fail("the table was asked for"))
+    plan = BatchPlan.of_sequences(np.array([8, 0, 3]))
+    assert found(PlanReader([cache]).read(plan)) == expected(plan, LENGTHS)
+
+
 def test_a_batch_may_have_no_rows_or_no_positions(caches: list[sl.Cache]) -> None:
     reader = PlanReader(caches)
     nothing = reader.read(BatchPlan.of_sequences(np.empty(0, np.int64)))
@@ -99,6 +108,7 @@ def test_given_tokens_that_the_teacher_did_not_see_are_refused(caches: list[sl.C
         ((2, 0, 0, -1), InvalidArgumentError, "2 caches"),
         ((0, 9, 0, -1), SequenceNotFoundError, "9 sequences, there is no index 9"),
         ((0, 0, 0, 71), InvalidArgumentError, "0 to 71 of sequence 0, which has 70"),
+        ((0, 0, 71, -1), InvalidArgumentError, "71 to 70 of sequence 0, which has 70"),
     ],
 )
 def test_a_piece_that_is_not_there_is_refused(

@@ -90,7 +90,7 @@ def batch_from_arrays(
     piece_lengths: npt.NDArray[np.int64],
     row_offsets: npt.NDArray[np.int64],
 ) -> Batch:
-    """A batch around arrays that are whole already, without a copy.
+    """A batch around arrays that the core has made and so validated, without a copy.
 
     Args:
         input_ids, labels: (B, S). offsets: (B·S + 1,). token_ids, weights: (E,).
@@ -98,7 +98,7 @@ def batch_from_arrays(
         sequence_ids, piece_lengths: (N,), of the pieces.
         row_offsets: (B + 1,): the pieces of row b are `row_offsets[b]` to `row_offsets[b + 1]`.
     """
-    targets = SparseTargets(
+    targets = SparseTargets._of_checked(
         torch.from_numpy(offsets),
         torch.from_numpy(token_ids),
         torch.from_numpy(weights),

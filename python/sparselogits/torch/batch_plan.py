@@ -71,6 +71,25 @@ class BatchPlan:
         )
 
     @property
+    def columns(
+        self,
+    ) -> tuple[
+        npt.NDArray[np.int32],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+    ]:
+        """The arrays in the order above, contiguous."""
+        return (
+            np.ascontiguousarray(self.caches),
+            np.ascontiguousarray(self.sequences),
+            np.ascontiguousarray(self.starts),
+            np.ascontiguousarray(self.stops),
+            np.ascontiguousarray(self.row_offsets),
+        )
+
+    @property
     def num_pieces(self) -> int:
         """N."""
         return len(self.caches)

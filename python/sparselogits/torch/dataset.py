@@ -227,13 +227,15 @@ class SparseLogitDataset(IterableDataset[Batch]):
         self._reached = epoch, self._start
         steps = range(first, self.schedule.num_batches, count)
         with closing(self._plan_reader.stream(self._course.plans(epoch, steps))) as stream:
-            for step, batch in zip(steps, stream, strict=True):
-                # Before it is handed out: afterwards nobody may ask again.
-                self._reached = epoch, step + 1
-                yield self._course.finished(batch)
+            for step in steps:
+                yield self._handed_out(next(stream), epoch, step)  # no name keeps it in memory
         # Other workers may have batches left when this one has not.
         if worker is None and epoch < MAX_EPOCH:
             self._reached = epoch + 1, 0
+
+    def _handed_out(self, batch: Batch, epoch: int, step: int) -> Batch:
+        self._reached = epoch, step + 1  # before it goes: afterwards nobody may ask again
+        return self._course.finished(batch)
 
     def _refuse_persistence(self) -> None:
         again = self._pass_in == os.getpid()

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from sparselogits.alignment import TokenSource, checked_window
-from sparselogits.errors import InvalidArgumentError, SequenceNotFoundError
-from sparselogits.torch.batch import IGNORED_LABEL, Batch, batch_from_arrays
-from sparselogits.torch.batch_plan import TO_THE_END, BatchPlan
+from sparselogits import _core
+from sparselogits.alignment import TokenSource
+from sparselogits.checks import boolean, integer
+from sparselogits.errors import (
+    InvalidArgumentError,
+    SequenceNotFoundError,
+    VocabularyMismatchError,
+)
+from sparselogits.torch.batch import Batch, batch_from_arrays
+from sparselogits.torch.batch_plan import BatchPlan
+from sparselogits.torch.given_tokens import fill_given_tokens
+from sparselogits.torch.read_ahead import Arrays, read_ahead
 
 if TYPE_CHECKING:
     from sparselogits.reader import Cache
 
+_MAX_TOKEN = (1 << 63) - 1
+_MAX_BATCHES_AHEAD = 1 << 16
+_MAX_THREADS = 1 << 10
+_ARRAYS_OF_A_BATCH = 7  # with the two in which it is decoded
+
 
 class PlanReader:
     """Reads batches from one or several caches of one vocabulary.
+
+    The arrays of a batch are made by one call of the core, without the GIL, in memory of batches
+    that nobody holds any more. Whoever keeps a tensor of a batch keeps it for himself.
+
+    Holds no threads and no locks: those of `stream` belong to its iterator. May be pickled, and
+    used in several threads and after a fork.
 
     Args:
         caches: Open caches; `BatchPlan.caches` counts in this order.
         input_ids: For each cache the tokens of its sequences, or None where those that it stores
             are meant. They are checked against the cache's fingerprints as they are read.
         pad_token_id: Fills `input_ids` behind rows that are shorter than the longest of a batch.
-        prefetch_batches: Batches that `stream` makes ahead of the one that is used.
-        num_threads: Threads that make them.
+        prefetch_batches: Batches that `stream` has in the making while one is used; 0 makes each
+            when it is asked for, in the thread that asks.
+        num_threads: Threads of an iterator of `stream`; each makes whole batches.
         pin_memory: Whether batches lie in page-locked memory.
 
     Raises:
-        InvalidArgumentError: An argument makes no sense, or the tokens of a cache are nowhere.
-        MismatchError: The caches differ in their vocabulary.
+        InvalidArgumentError: An argument makes no sense, the tokens of a cache are nowhere, or
+            memory is to be pinned where there is no CUDA.
+        VocabularyMismatchError: The caches differ in their vocabulary.
     """
 
     def __init__(
@@ -44,13 +67,20 @@ class PlanReader:
         num_threads: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        self._caches = tuple(caches)
-        self._sources = (None,) * len(self._caches) if input_ids is None else tuple(input_ids)
-        self._pad_token_id = pad_token_id
-        self._pin_memory = pin_memory
+        self.caches = tuple(caches)
+        self._sources = (None,) * len(self.caches) if input_ids is None else tuple(input_ids)
+        self._pad_token_id = integer("pad_token_id", pad_token_id, -_MAX_TOKEN, _MAX_TOKEN)
+        self._num_ahead = integer("prefetch_batches", prefetch_batches, 0, _MAX_BATCHES_AHEAD)
+        self._num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
+        self._pin_memory = boolean("pin_memory", pin_memory)
+        self._core_reader: _core.PieceReader | None = None
+        _check_caches(self.caches, self._sources)
+        self._sizes = np.array([len(cache) for cache in self.caches])
+        if pin_memory and not torch.cuda.is_available():
+            raise InvalidArgumentError("pin_memory is True, but there is no CUDA device to pin for")
 
     def read(self, plan: BatchPlan) -> Batch:
-        """The batch that a plan describes.
+        """The batch that a plan describes, made in the calling thread.
 
         Raises:
             SequenceNotFoundError: A sequence is not from 0 to len(cache) - 1.
@@ -58,78 +88,84 @@ class PlanReader:
             CorruptionError: A block is damaged.
             FingerprintMismatchError: Given tokens are not those that the teacher saw.
         """
-        pieces = [self._piece(*place) for place in _places(plan)]
-        lengths = np.array([len(tokens) for tokens, *_ in pieces], np.int64)
-        rows = list(zip(plan.row_offsets[:-1].tolist(), plan.row_offsets[1:].tolist(), strict=True))
-        width = max((int(lengths[a:b].sum()) for a, b in rows), default=0)
-        input_ids = np.full((len(rows), width), self._pad_token_id, np.int64)
-        labels = np.full((len(rows), width), IGNORED_LABEL, np.int64)
-        entries = np.zeros((len(rows), width), np.int64)
-        for row, (first, last) in enumerate(rows):
-            at = 0
-            for tokens, following, offsets, *_ in pieces[first:last]:
-                where = slice(at, at + len(tokens))
-                input_ids[row, where] = tokens
-                labels[row, where] = following
-                entries[row, where] = np.diff(offsets)
-                at += len(tokens)
-        names = [name for *_, name in pieces]
-        return batch_from_arrays(
+        self._check(plan)
+        return self._batch(plan, self._reader().read(*plan.columns))
+
+    def stream(self, plans: Iterable[BatchPlan]) -> Generator[Batch, None, None]:
+        """The batches of many plans, in order. An error is raised in the place of its batch."""
+        if self._num_ahead == 0:
+            yield from map(self.read, plans)
+            return
+        with closing(read_ahead(plans, self._start, self._check, self._num_ahead)) as ahead:
+            yield from starmap(self._batch, ahead)  # which keeps no batch that it has given
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_core_reader": None}
+
+    def _reader(self) -> _core.PieceReader:
+        if self._core_reader is None:
+            self._core_reader = _core.PieceReader(
+                [cache._reader for cache in self.caches],
+                self._pad_token_id,
+                _ARRAYS_OF_A_BATCH * (self._num_ahead + 2),
+            )
+        return self._core_reader
+
+    def _start(self) -> _core.Prefetcher:
+        return _core.Prefetcher(self._reader(), self._num_threads)
+
+    def _check(self, plan: BatchPlan) -> None:
+        if plan.num_pieces == 0:
+            return
+        if (highest := plan.caches.max()) >= len(self.caches):
+            raise InvalidArgumentError(
+                f"a plan asks for cache {highest}, there are {len(self.caches)} caches"
+            )
+        wrong = np.flatnonzero(plan.sequences >= self._sizes[plan.caches])
+        if wrong.size:
+            cache = self.caches[plan.caches[wrong[0]]]
+            raise SequenceNotFoundError(
+                f"{cache.path} has {len(cache)} sequences, there is no index "
+                f"{plan.sequences[wrong[0]]}"
+            )
+
+    def _batch(self, plan: BatchPlan, arrays: Arrays) -> Batch:
+        if any(source is not None for source in self._sources):
+            fill_given_tokens(plan, arrays, self.caches, self._sources)
+        input_ids, labels, offsets, token_ids, weights, lengths, sequence_ids, _ = arrays
+        batch = batch_from_arrays(
             input_ids,
             labels,
-            np.concatenate([[0], np.cumsum(entries)]),
-            np.concatenate([np.empty(0, np.int32), *(ids for *_, ids, _, _ in pieces)]),
-            np.concatenate([np.empty(0, np.float32), *(w for *_, w, _ in pieces)]),
-            vocab_size=self._caches[0].config.vocab_size,
-            sequence_ids=np.array(names, np.uint64),
+            offsets,
+            token_ids,
+            weights,
+            vocab_size=self.caches[0].config.vocab_size,
+            sequence_ids=sequence_ids,
             piece_lengths=lengths,
             row_offsets=plan.row_offsets,
         )
+        return batch.pin_memory() if self._pin_memory else batch
 
-    def stream(self, plans: Iterable[BatchPlan]) -> Generator[Batch, None, None]:
-        """The batches of many plans, in order."""
-        yield from map(self.read, plans)
 
-    def _piece(
-        self, cache_index: int, sequence: int, start: int, stop: int
-    ) -> tuple[
-        npt.NDArray[np.int64],
-        npt.NDArray[np.int64],
-        npt.NDArray[np.int64],
-        npt.NDArray[np.int32],
-        npt.NDArray[np.float32],
-        int,
-    ]:
-        """Tokens, labels, offsets, ids and weights of a piece, and the id of its sequence."""
-        if cache_index >= len(self._caches):
-            raise InvalidArgumentError(f"there are {len(self._caches)} caches, none {cache_index}")
-        cache, source = self._caches[cache_index], self._sources[cache_index]
-        if sequence >= len(cache):
-            raise SequenceNotFoundError(
-                f"{cache.path} has {len(cache)} sequences, there is no index {sequence}"
-            )
-        length = int(cache.sequence_lengths[sequence])
-        stop = length if stop == TO_THE_END else stop
-        sparse = cache.read(sequence, start, stop)
-        if source is None:
-            stored = cache.read(sequence, start, min(stop + 1, length)).input_ids
-            assert stored is not None
-            tokens = stored.astype(np.int64)
-        else:
-            tokens = checked_window(cache, source, sequence)[start : stop + 1]
-        labels = np.full(stop - start, IGNORED_LABEL, np.int64)
-        labels[: max(len(tokens) - 1, 0)] = tokens[1:]
-        assert sparse.sequence_id is not None
-        return (
-            tokens[: stop - start],
-            labels,
-            sparse.offsets,
-            sparse.token_ids,
-            sparse.weights,
-            sparse.sequence_id,
+def _check_caches(caches: Sequence[Cache], sources: Sequence[TokenSource | None]) -> None:
+    if not caches:
+        raise InvalidArgumentError("caches is empty; a batch has to come from somewhere")
+    if len(sources) != len(caches):
+        raise InvalidArgumentError(
+            f"input_ids has {len(sources)} sources and caches {len(caches)} caches"
         )
-
-
-def _places(plan: BatchPlan) -> Iterator[tuple[int, int, int, int]]:
-    columns = (plan.caches, plan.sequences, plan.starts, plan.stops)
-    return zip(*(column.tolist() for column in columns), strict=True)
+    first = caches[0]
+    for cache, source in zip(caches, sources, strict=True):
+        if cache.config.vocab_size != first.config.vocab_size:
+            raise VocabularyMismatchError(
+                f"{cache.path} has a vocabulary of {cache.config.vocab_size} ids and "
+                f"{first.path} one of {first.config.vocab_size}"
+            )
+        if source is None and not cache.config.store_tokens:
+            raise InvalidArgumentError(
+                f"{cache.path} stores no tokens: pass input_ids, the token windows it was made from"
+            )
+        if source is not None and len(source) < len(cache):
+            raise InvalidArgumentError(
+                f"input_ids has {len(source)} windows and {cache.path} {len(cache)} sequences"
+            )
