@@ -17,7 +17,7 @@ namespace sparselogits::python {
 namespace {
 
 // How long a wait goes on before Python may handle a signal, such as Control-C.
-constexpr std::chrono::milliseconds kPatience{50};
+constexpr std::chrono::milliseconds kPatience{20};
 
 // Where the memory of an array goes when nobody holds the array any more.
 struct Loan {

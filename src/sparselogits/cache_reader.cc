@@ -18,11 +18,12 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
 
 Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                          const Models& models, CheckPayload check_payloads,
-                         std::unique_ptr<CacheReader>* out, size_t max_open_shards) {
+                         std::unique_ptr<CacheReader>* out, size_t max_open_shards,
+                         ShardFiles files) {
   std::unique_ptr<CacheReader> reader(new CacheReader);
   reader->config_ = config;
-  SPARSELOGITS_RETURN_IF_ERROR(
-      ShardPool::Open(rows, config, models, check_payloads, max_open_shards, &reader->shards_));
+  SPARSELOGITS_RETURN_IF_ERROR(ShardPool::Open(rows, config, models, check_payloads,
+                                               max_open_shards, files, &reader->shards_));
   for (const ShardRow& row : rows) {
     reader->sequence_starts_.push_back(reader->sequence_starts_.back() + row.totals.num_sequences);
     reader->position_starts_.push_back(reader->position_starts_.back() + row.totals.num_positions);
@@ -161,6 +162,30 @@ Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
       starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
   }
   return Status::Ok();
+}
+
+Status CacheReader::ReadPlaces(std::span<const int64_t> sequences,
+                               std::vector<SequencePlace>* places) const {
+  places->resize(sequences.size());
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    SequencePlace& place = (*places)[i];
+    SequenceRange range;
+    SPARSELOGITS_RETURN_IF_ERROR(FindRange(sequences[i], 0, -1, &range));
+    SPARSELOGITS_RETURN_IF_ERROR(FindInfo(sequences[i], &place.info));
+    place.start = static_cast<int64_t>(range.first);
+    place.length = static_cast<int64_t>(range.last - range.first);
+  }
+  return Status::Ok();
+}
+
+Status CacheReader::Admit(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Admit(static_cast<size_t>(shard));
+}
+
+Status CacheReader::Dismiss(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Dismiss(static_cast<size_t>(shard));
 }
 
 }  // namespace sparselogits

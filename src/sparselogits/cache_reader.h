@@ -34,7 +34,8 @@ class CacheReader {
   // max_open_shards stay open, and one for each thread that reads.
   static Status Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                      const Models& models, CheckPayload check_payloads,
-                     std::unique_ptr<CacheReader>* out, size_t max_open_shards = kMaxOpenShards);
+                     std::unique_ptr<CacheReader>* out, size_t max_open_shards = kMaxOpenShards,
+                     ShardFiles files = ShardFiles::kAllThere);
 
   uint64_t num_sequences() const { return sequence_starts_.back(); }
   uint64_t num_positions() const { return position_starts_.back(); }
@@ -57,6 +58,19 @@ class CacheReader {
   Status ReadPositions(std::span<const int64_t> positions, CacheBatch* batch) const;
   // Every sequence's id and fingerprint, and the global position at which it starts.
   Status ReadSequenceTable(std::vector<SequenceInfo>* infos, std::vector<int64_t>* starts) const;
+
+  // One sequence as the cache knows it.
+  struct SequencePlace {
+    SequenceInfo info;
+    int64_t start;  // global position
+    int64_t length;
+  };
+  // Of each of these sequences, from their shards alone.
+  Status ReadPlaces(std::span<const int64_t> sequences, std::vector<SequencePlace>* places) const;
+
+  // Of shards that come and go: see ShardPool.
+  Status Admit(int64_t shard) const;
+  Status Dismiss(int64_t shard) const;
 
  private:
   CacheReader() = default;

@@ -162,6 +162,15 @@ Status ShardReader::ReadSequenceFrame(uint32_t frame_number, Frame* frame) const
   return Status::Ok();
 }
 
+// A frame that is wrapped is shorter than one that is not.
+std::pair<uint64_t, uint64_t> ShardReader::SequenceFrameRange(uint32_t frame_number) const {
+  const uint64_t offset = index_.sequence_frame_offset(frame_number);
+  const uint64_t sequences =
+      index_.sequence_frame_start(frame_number + 1) - index_.sequence_frame_start(frame_number);
+  const uint64_t length = kFrameHeaderLength + PaddedLength(kBytesPerSequence * sequences);
+  return {offset, std::min(offset + length, footer_.index_offset)};
+}
+
 Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
   for (uint32_t i = 0; i < index_.num_sequence_frames(); ++i) {
     Frame frame;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sparselogits/codec.h"
@@ -46,6 +47,8 @@ class ShardReader {
   Status ReadPositions(uint64_t first, uint64_t last, RecordBatch* batch, int32_t* tokens) const;
   // Reads a SEQS frame of the index. REQUIRES: frame_number < index().num_sequence_frames().
   Status ReadSequenceFrame(uint32_t frame_number, Frame* frame) const;
+  // The bytes of the file among which that frame lies: its first one and an end.
+  std::pair<uint64_t, uint64_t> SequenceFrameRange(uint32_t frame_number) const;
   // Writes what the SEQS frames say of every sequence, in order.
   Status ReadSequenceTable(SequenceInfo* out) const;
   // The same, read once and kept; valid as long as this object.

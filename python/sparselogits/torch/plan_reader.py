@@ -7,20 +7,15 @@ from contextlib import closing
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from sparselogits import _core
 from sparselogits.alignment import TokenSource
 from sparselogits.checks import boolean, integer
-from sparselogits.errors import (
-    InvalidArgumentError,
-    SequenceNotFoundError,
-    VocabularyMismatchError,
-)
+from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.torch.batch import Batch, batch_from_arrays
 from sparselogits.torch.batch_plan import BatchPlan
 from sparselogits.torch.given_tokens import fill_given_tokens
+from sparselogits.torch.plan_source import CachePlans
 from sparselogits.torch.read_ahead import Arrays, read_ahead
 
 if TYPE_CHECKING:
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 _MAX_TOKEN = (1 << 63) - 1
 _MAX_BATCHES_AHEAD = 1 << 16
 _MAX_THREADS = 1 << 10
-_ARRAYS_OF_A_BATCH = 7  # with the two in which it is decoded
+_FETCHED_AHEAD = 4  # times as many plans are known ahead where shards have to be fetched
 
 
 class PlanReader:
@@ -67,15 +62,14 @@ class PlanReader:
         num_threads: int = 1,
         pin_memory: bool = False,
     ) -> None:
-        self.caches = tuple(caches)
-        self._sources = (None,) * len(self.caches) if input_ids is None else tuple(input_ids)
+        self._caches = tuple(caches)
+        self._sources = (None,) * len(self._caches) if input_ids is None else tuple(input_ids)
         self._pad_token_id = integer("pad_token_id", pad_token_id, -_MAX_TOKEN, _MAX_TOKEN)
         self._num_ahead = integer("prefetch_batches", prefetch_batches, 0, _MAX_BATCHES_AHEAD)
         self._num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
         self._pin_memory = boolean("pin_memory", pin_memory)
-        self._core_reader: _core.PieceReader | None = None
-        _check_caches(self.caches, self._sources)
-        self._sizes = np.array([len(cache) for cache in self.caches])
+        self._source: CachePlans | None = None  # made when it is first needed
+        _check_caches(self._caches, self._sources)
         if pin_memory and not torch.cuda.is_available():
             raise InvalidArgumentError("pin_memory is True, but there is no CUDA device to pin for")
 
@@ -86,52 +80,38 @@ class PlanReader:
             SequenceNotFoundError: A sequence is not from 0 to len(cache) - 1.
             InvalidArgumentError: There is no such cache, or a piece ends behind its sequence.
             CorruptionError: A block is damaged.
+            CacheIOError: A shard of a remote cache cannot be fetched.
             FingerprintMismatchError: Given tokens are not those that the teacher saw.
         """
-        self._check(plan)
-        return self._batch(plan, self._reader().read(*plan.columns))
+        return self._batch(plan, self._plans().read(plan))
 
     def stream(self, plans: Iterable[BatchPlan]) -> Generator[Batch, None, None]:
-        """The batches of many plans, in order. An error is raised in the place of its batch."""
+        """The batches of many plans, in order. An error is raised in the place of its batch.
+
+        Plans that need shards of a remote cache are asked for further ahead, so that those are
+        there in time.
+        """
         if self._num_ahead == 0:
             yield from map(self.read, plans)
             return
-        with closing(read_ahead(plans, self._start, self._check, self._num_ahead)) as ahead:
+        source = self._plans()
+        announced = self._num_ahead * (_FETCHED_AHEAD if source.is_fetched else 1)
+        with closing(read_ahead(plans, source, self._num_ahead, announced)) as ahead:
             yield from starmap(self._batch, ahead)  # which keeps no batch that it has given
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_core_reader": None}
+        return {**self.__dict__, "_source": None}
 
-    def _reader(self) -> _core.PieceReader:
-        if self._core_reader is None:
-            self._core_reader = _core.PieceReader(
-                [cache._reader for cache in self.caches],
-                self._pad_token_id,
-                _ARRAYS_OF_A_BATCH * (self._num_ahead + 2),
+    def _plans(self) -> CachePlans:
+        if self._source is None:
+            self._source = CachePlans(
+                self._caches, self._pad_token_id, self._num_ahead + 2, self._num_threads
             )
-        return self._core_reader
-
-    def _start(self) -> _core.Prefetcher:
-        return _core.Prefetcher(self._reader(), self._num_threads)
-
-    def _check(self, plan: BatchPlan) -> None:
-        if plan.num_pieces == 0:
-            return
-        if (highest := plan.caches.max()) >= len(self.caches):
-            raise InvalidArgumentError(
-                f"a plan asks for cache {highest}, there are {len(self.caches)} caches"
-            )
-        wrong = np.flatnonzero(plan.sequences >= self._sizes[plan.caches])
-        if wrong.size:
-            cache = self.caches[plan.caches[wrong[0]]]
-            raise SequenceNotFoundError(
-                f"{cache.path} has {len(cache)} sequences, there is no index "
-                f"{plan.sequences[wrong[0]]}"
-            )
+        return self._source
 
     def _batch(self, plan: BatchPlan, arrays: Arrays) -> Batch:
         if any(source is not None for source in self._sources):
-            fill_given_tokens(plan, arrays, self.caches, self._sources)
+            fill_given_tokens(plan, arrays, self._caches, self._sources)
         input_ids, labels, offsets, token_ids, weights, lengths, sequence_ids, _ = arrays
         batch = batch_from_arrays(
             input_ids,
@@ -139,7 +119,7 @@ class PlanReader:
             offsets,
             token_ids,
             weights,
-            vocab_size=self.caches[0].config.vocab_size,
+            vocab_size=self._caches[0].config.vocab_size,
             sequence_ids=sequence_ids,
             piece_lengths=lengths,
             row_offsets=plan.row_offsets,
