@@ -21,7 +21,7 @@ from sparselogits.torch.plan_reader import PlanReader
 from sparselogits.torch.schedule import Schedule
 from sparselogits.torch.selection import SequenceFilter
 from sparselogits.torch.shuffling import Shuffling
-from sparselogits.torch.state import MAX_EPOCH
+from sparselogits.torch.state import MAX_EPOCH, count
 from sparselogits.torch.windows import WindowRule
 
 
@@ -202,14 +202,14 @@ class SparseLogitDataset(IterableDataset[Batch]):
                 filter or mixture; says which.
         """
         loader = loader_state(state)
-        if loader is None:
-            self._begin(*self._course.position(state), state.get("origin"))
-            return
-        epoch, step = self._course.position(loader.dataset_state)
-        if loader.batches is not None:
-            step = loader.dataset_state["origin"] + loader.batches
-            epoch, step = (epoch + 1, 0) if loader.finished else (epoch, step)
-        self._begin(epoch, step)
+        own = state if loader is None else loader.dataset_state
+        epoch, step = self._course.position(own)
+        origin = count(own, "origin", self.schedule.num_steps) if "origin" in own else None
+        if loader is not None and origin is not None:  # the first worker's position is its own
+            step, origin = origin + loader.batches, None
+            if loader.finished:
+                epoch, step = epoch + 1, 0
+        self._begin(epoch, step, origin)
 
     def __iter__(self) -> Iterator[Batch]:
         """A pass from the position that `set_epoch` or `load_state_dict` chose, to the end."""
@@ -227,13 +227,15 @@ class SparseLogitDataset(IterableDataset[Batch]):
         self._reached = epoch, self._start
         steps = range(first, self.schedule.num_batches, count)
         with closing(self._plan_reader.stream(self._course.plans(epoch, steps))) as stream:
-            for step, batch in zip(steps, stream, strict=True):
-                # Before it is handed out: afterwards nobody may ask again.
-                self._reached = epoch, step + 1
-                yield self._course.finished(batch)
+            for step in steps:
+                yield self._handed_out(next(stream), epoch, step)  # no name keeps it in memory
         # Other workers may have batches left when this one has not.
         if worker is None and epoch < MAX_EPOCH:
             self._reached = epoch + 1, 0
+
+    def _handed_out(self, batch: Batch, epoch: int, step: int) -> Batch:
+        self._reached = epoch, step + 1  # before it goes: afterwards nobody may ask again
+        return self._course.finished(batch)
 
     def _refuse_persistence(self) -> None:
         again = self._pass_in == os.getpid()

@@ -44,15 +44,14 @@ class Union:
 
     def draw(self, epoch: int) -> Draw:
         order = self._shuffling.order(self.num_samples, epoch)
+        return lambda places: self.locate(order(places))
 
-        def drawn(
-            places: npt.NDArray[np.int64],
-        ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-            samples = order(places)
-            caches = np.searchsorted(self._bounds, samples, side="right") - 1
-            return caches.astype(np.int32), samples - self._bounds[caches]
-
-        return drawn
+    def locate(
+        self, samples: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """(k,) samples counted through all caches to their (k,) caches and numbers in these."""
+        caches = np.searchsorted(self._bounds, samples, side="right") - 1
+        return caches.astype(np.int32), samples - self._bounds[caches]
 
 
 class Mixture:

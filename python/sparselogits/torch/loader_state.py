@@ -18,6 +18,7 @@ _SNAPSHOT_STEP = "_snapshot_step"
 _SINCE_SNAPSHOT = "_steps_since_snapshot"
 _WORKERS = "_worker_snapshots"
 _DATASET = "dataset_state"
+_YIELDED = "_num_yielded"
 _FINISHED = "_iterator_finished"
 
 
@@ -27,13 +28,13 @@ class LoaderState:
 
     Attributes:
         dataset_state: Of the dataset in the loader's own process, or in its first worker.
-        batches: Handed out in this pass since the loader's workers began it; None where the loader
-            has no workers, so that `dataset_state` is the position.
+        batches: Handed out in this pass since it began in the loader's workers. Where there are
+            none `dataset_state` is the position itself.
         finished: Whether the pass has ended.
     """
 
     dataset_state: Mapping[str, Any]
-    batches: int | None
+    batches: int
     finished: bool
 
 
@@ -49,7 +50,7 @@ def loader_state(state: Mapping[str, Any]) -> LoaderState | None:
         inner = workers[min(workers)][_DATASET]
         batches = snapshot[_SNAPSHOT_STEP] + state[_SINCE_SNAPSHOT]
     elif _FINISHED in state:
-        inner, batches = state.get(_DATASET), None
+        inner, batches = state.get(_DATASET), state[_YIELDED]
     else:
         return None
     if inner is None:

@@ -65,13 +65,7 @@ class StateKey:
                     f"{here[name]!r}"
                 )
         self._check_settings(state.get("settings"), here["settings"])
-        for name, largest in (("epoch", MAX_EPOCH), ("consumed", (1 << 63) - 1)):
-            value = state.get(name)
-            if type(value) is not int or not 0 <= value <= largest:
-                raise MismatchError(
-                    f"the state's {name} must be an integer from 0 to {largest}, got {value!r}"
-                )
-        return state["epoch"], state["consumed"]
+        return count(state, "epoch", MAX_EPOCH), count(state, "consumed", (1 << 63) - 1)
 
     def _check_settings(self, saved: Any, here: str) -> None:
         if not isinstance(saved, str) or len(saved) != len(here):
@@ -83,6 +77,20 @@ class StateKey:
                 raise MismatchError(
                     f"the state was saved with another {name}; this dataset has {values}"
                 )
+
+
+def count(state: Mapping[str, Any], name: str, largest: int) -> int:
+    """A member of a state: an integer in 0 … largest.
+
+    Raises:
+        MismatchError: It is not.
+    """
+    value = state.get(name)
+    if type(value) is not int or not 0 <= value <= largest:
+        raise MismatchError(
+            f"the state's {name} must be an integer from 0 to {largest}, got {value!r}"
+        )
+    return value
 
 
 def _digest(values: Mapping[str, Any]) -> str:
