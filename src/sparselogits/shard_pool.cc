@@ -41,7 +41,7 @@ Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig
 
 Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                        const Models& models, CheckPayload check_payloads, size_t max_open,
-                       std::unique_ptr<ShardPool>* out) {
+                       ShardFiles files, std::unique_ptr<ShardPool>* out) {
   if (max_open == 0) return Status::InvalidArgument("max_open_shards must be at least 1, got 0");
   if (fork_handlers != 0)
     return Status::Io("cannot register what keeps forks safe (pthread_atfork)", fork_handlers);
@@ -51,8 +51,9 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
   pool->models_ = models;
   pool->check_payloads_ = check_payloads;
   pool->max_open_ = max_open;
+  pool->files_ = files;
   pool->slots_.resize(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
+  for (size_t i = 0; files == ShardFiles::kAllThere && i < rows.size(); ++i) {
     std::shared_ptr<const ShardReader> shard;
     SPARSELOGITS_RETURN_IF_ERROR(pool->OpenShard(i, &shard));
     pool->Keep(i, &shard);
@@ -97,14 +98,40 @@ Status ShardPool::Get(size_t i, std::shared_ptr<const ShardReader>* shard) const
   {
     const std::lock_guard lock(mutex);
     const Slot& slot = slots_[i];
-    if (slot.shard != nullptr) recent_.splice(recent_.begin(), recent_, slot.place);
+    if (slot.shard != nullptr && files_ == ShardFiles::kAllThere)
+      recent_.splice(recent_.begin(), recent_, slot.place);
     found = slot.shard;
   }
+  if (found == nullptr && files_ == ShardFiles::kComeAndGo)
+    return Status::Internal("shard " + std::to_string(i) + " is read, but nobody holds it")
+        .In(rows_[i].path);
   if (found == nullptr) {
     SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, &found));
     Keep(i, &found);
   }
   *shard = std::move(found);
+  return Status::Ok();
+}
+
+Status ShardPool::CheckComesAndGoes() const {
+  if (files_ == ShardFiles::kComeAndGo) return Status::Ok();
+  return Status::Internal("the shards of this cache do not come and go");
+}
+
+Status ShardPool::Admit(size_t i) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckComesAndGoes());
+  std::shared_ptr<const ShardReader> shard;  // in the end the old one, unmapped without the mutex
+  SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, &shard));
+  const std::lock_guard lock(mutex);
+  slots_[i].shard.swap(shard);
+  return Status::Ok();
+}
+
+Status ShardPool::Dismiss(size_t i) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckComesAndGoes());
+  std::shared_ptr<const ShardReader> shard;  // unmapped after the mutex is free again
+  const std::lock_guard lock(mutex);
+  slots_[i].shard.swap(shard);
   return Status::Ok();
 }
 

@@ -75,6 +75,17 @@ class SparseTargets:
         object.__setattr__(targets, "_host_offsets", host_offsets)
         return targets
 
+    @classmethod
+    def _of_checked(
+        cls, offsets: Tensor, token_ids: Tensor, weights: Tensor, vocab_size: int | None
+    ) -> SparseTargets:
+        """Targets of what the core has decoded, and so validated: nothing is looked at again."""
+        targets = object.__new__(cls)
+        values = (("offsets", offsets), ("token_ids", token_ids), ("weights", weights))
+        for name, value in (*values, ("vocab_size", vocab_size)):
+            object.__setattr__(targets, name, value)
+        return targets
+
     @property
     def num_rows(self) -> int:
         """R, the number of rows, empty ones included."""
