@@ -2,11 +2,19 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <atomic>
+#include <exception>
 #include <mutex>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace sparselogits {
 namespace {
+
+constexpr size_t kMaxOpeners = 15;  // beside the calling thread
+constexpr size_t kShardsPerOpener = 32;
 
 // Of all pools: a fork has to hold it, so that the child finds the lists whole and the mutex free.
 // Never held while a file is opened, read or unmapped.
@@ -53,13 +61,49 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
   pool->max_open_ = max_open;
   pool->files_ = files;
   pool->slots_.resize(rows.size());
-  for (size_t i = 0; files == ShardFiles::kAllThere && i < rows.size(); ++i) {
-    std::shared_ptr<const ShardReader> shard;
-    SPARSELOGITS_RETURN_IF_ERROR(pool->OpenShard(i, &shard));
-    pool->Keep(i, &shard);
-  }
+  if (files == ShardFiles::kAllThere) SPARSELOGITS_RETURN_IF_ERROR(pool->OpenAll());
   *out = std::move(pool);
   return Status::Ok();
+}
+
+// Several threads, because each of them waits for the disk, which may be cold or far away.
+Status ShardPool::OpenAll() const {
+  std::atomic<size_t> next = 0;
+  std::atomic<size_t> end = rows_.size();  // after a failure: the first shard that has failed
+  std::mutex failure_mutex;
+  Status failure;
+  std::exception_ptr thrown;
+  const auto fail = [&](size_t i, Status status, std::exception_ptr exception) {
+    const std::lock_guard lock(failure_mutex);
+    if (i >= end) return;
+    end = i;
+    failure = std::move(status);
+    thrown = std::move(exception);
+  };
+  const auto open = [&] {
+    for (size_t i = next++; i < end; i = next++) {
+      try {
+        std::shared_ptr<const ShardReader> shard;
+        Status status = OpenShard(i, &shard);
+        if (status.ok())
+          Keep(i, &shard);
+        else
+          fail(i, std::move(status), nullptr);
+      } catch (...) {  // out of memory: no thread may end by that
+        fail(i, Status::Ok(), std::current_exception());
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  try {
+    while (threads.size() < std::min(kMaxOpeners, rows_.size() / kShardsPerOpener))
+      threads.emplace_back(open);
+  } catch (const std::system_error&) {  // no more threads are to be had: fewer will do
+  }
+  open();
+  for (std::thread& thread : threads) thread.join();
+  if (thrown != nullptr) std::rethrow_exception(thrown);
+  return failure;
 }
 
 Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {

@@ -58,6 +58,7 @@ class ShardPool {
     return files_ == ShardFiles::kAllThere && rows_.size() <= max_open_;
   }
   Status CheckComesAndGoes() const;
+  Status OpenAll() const;
   Status OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const;
   void Keep(size_t i, std::shared_ptr<const ShardReader>* shard) const;
 
