@@ -3,18 +3,15 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
+#include <deque>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 namespace sparselogits {
 namespace {
 
-constexpr size_t kMaxOpeners = 15;  // beside the calling thread
-constexpr size_t kShardsPerOpener = 32;
+constexpr size_t kOpenedAhead = 64;
+constexpr size_t kLikelyTail = 8192;  // footer and index of most shards
 
 // Of all pools: a fork has to hold it, so that the child finds the lists whole and the mutex free.
 // Never held while a file is opened, read or unmapped.
@@ -66,52 +63,49 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
   return Status::Ok();
 }
 
-// Several threads, because each of them waits for the disk, which may be cold or far away.
+// Looks at the files a few shards ahead, so that the disk, which may be cold or far away, is asked
+// for many at a time. Threads would do the same; but a process that has no maps left is ended by
+// the C library when it starts one.
 Status ShardPool::OpenAll() const {
-  std::atomic<size_t> next = 0;
-  std::atomic<size_t> end = rows_.size();  // after a failure: the first shard that has failed
-  std::mutex failure_mutex;
-  Status failure;
-  std::exception_ptr thrown;
-  const auto fail = [&](size_t i, Status status, std::exception_ptr exception) {
-    const std::lock_guard lock(failure_mutex);
-    if (i >= end) return;
-    end = i;
-    failure = std::move(status);
-    thrown = std::move(exception);
-  };
-  const auto open = [&] {
-    for (size_t i = next++; i < end; i = next++) {
-      try {
-        std::shared_ptr<const ShardReader> shard;
-        Status status = OpenShard(i, &shard);
-        if (status.ok())
-          Keep(i, &shard);
-        else
-          fail(i, std::move(status), nullptr);
-      } catch (...) {  // out of memory: no thread may end by that
-        fail(i, Status::Ok(), std::current_exception());
-      }
+  std::deque<std::unique_ptr<MappedFile>> ahead;  // of shard i and those after it
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    while (ahead.size() < kOpenedAhead && i + ahead.size() < rows_.size()) {
+      std::unique_ptr<MappedFile> file;
+      if (!MappedFile::Open(rows_[i + ahead.size()].path, &file).ok()) break;  // not its turn yet
+      file->ReadAhead(false);
+      file->WillTouch(0, kHeaderLength);
+      file->WillTouch(file->bytes().size() - std::min(file->bytes().size(), kLikelyTail),
+                      kLikelyTail);
+      ahead.push_back(std::move(file));
     }
-  };
-  std::vector<std::thread> threads;
-  try {
-    while (threads.size() < std::min(kMaxOpeners, rows_.size() / kShardsPerOpener))
-      threads.emplace_back(open);
-  } catch (const std::system_error&) {  // no more threads are to be had: fewer will do
+    std::unique_ptr<MappedFile> file;
+    if (!ahead.empty()) {
+      file = std::move(ahead.front());
+      ahead.pop_front();
+    } else {
+      SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(rows_[i].path, &file));
+    }
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, std::move(file), &shard));
+    Keep(i, &shard);
   }
-  open();
-  for (std::thread& thread : threads) thread.join();
-  if (thrown != nullptr) std::rethrow_exception(thrown);
-  return failure;
+  return Status::Ok();
 }
 
-Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {
+Status ShardPool::OpenShard(size_t i, std::unique_ptr<MappedFile> file,
+                            std::shared_ptr<const ShardReader>* shard) const {
   std::unique_ptr<ShardReader> opened;
-  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(rows_[i].path, models_, check_payloads_, &opened));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ShardReader::Open(std::move(file), models_, check_payloads_, &opened));
   SPARSELOGITS_RETURN_IF_ERROR(CheckRow(*opened, rows_[i], config_));
   *shard = std::move(opened);
   return Status::Ok();
+}
+
+Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {
+  std::unique_ptr<MappedFile> file;
+  SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(rows_[i].path, &file));
+  return OpenShard(i, std::move(file), shard);
 }
 
 // Adds an open shard, and closes the one that was used longest ago where there are too many.

@@ -59,6 +59,8 @@ class ShardPool {
   }
   Status CheckComesAndGoes() const;
   Status OpenAll() const;
+  Status OpenShard(size_t i, std::unique_ptr<MappedFile> file,
+                   std::shared_ptr<const ShardReader>* shard) const;
   Status OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const;
   void Keep(size_t i, std::shared_ptr<const ShardReader>* shard) const;
 
