@@ -58,6 +58,9 @@ class ShardPool {
     return files_ == ShardFiles::kAllThere && rows_.size() <= max_open_;
   }
   Status CheckComesAndGoes() const;
+  Status OpenAll() const;
+  Status OpenShard(size_t i, std::unique_ptr<MappedFile> file,
+                   std::shared_ptr<const ShardReader>* shard) const;
   Status OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const;
   void Keep(size_t i, std::shared_ptr<const ShardReader>* shard) const;
 

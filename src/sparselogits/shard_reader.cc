@@ -17,7 +17,10 @@ Status ShardReader::Open(const std::string& path, const Models& models, CheckPay
 Status ShardReader::Open(std::shared_ptr<const MappedFile> file, const Models& models,
                          CheckPayload check_payloads, std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<ShardReader> reader(new ShardReader(std::move(file), check_payloads));
+  // A cache has thousands of shards, of which a page or two are looked at here.
+  reader->file_->ReadAhead(false);
   SPARSELOGITS_RETURN_IF_ERROR(reader->Validate(models).In(reader->path()));
+  reader->file_->ReadAhead(true);
   *out = std::move(reader);
   return Status::Ok();
 }
@@ -51,6 +54,7 @@ Status ShardReader::Validate(const Models& models) {
                               " for the index")
         .Field("index_offset")
         .At(at_footer(8));
+  file_->WillTouch(footer_.index_offset, footer_offset - footer_.index_offset);
   Frame frame;
   SPARSELOGITS_RETURN_IF_ERROR(
       ReadFrame(file, footer_offset, header_, footer_.index_offset, CheckPayload::kYes, &frame));
