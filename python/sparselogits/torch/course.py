@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sparselogits.errors import MismatchError
+from sparselogits.errors import InvalidArgumentError, MismatchError
 from sparselogits.torch.batch import Batch
 from sparselogits.torch.batch_plan import BatchPlan
 from sparselogits.torch.cache_list import CacheList
@@ -60,6 +60,7 @@ class Course:
         shares = None if chosen.weights is None else shares_of(chosen.weights)
         epochs: Epochs = Union(samples.sizes, shuffling)
         if shares is not None:
+            _check_sizes(chosen, samples.sizes)
             epochs = Mixture(samples.sizes, shares, shuffling)
         schedule = Schedule(epochs.num_samples, batch_size, rank, world_size, drop_last)
         settings = {
@@ -104,3 +105,9 @@ class Course:
         if step is None:
             raise MismatchError(f"consumed is {consumed}, which is not the end of any step")
         return epoch, step
+
+
+def _check_sizes(chosen: CacheList, sizes: tuple[int, ...]) -> None:
+    for cache, size in zip(chosen.caches, sizes, strict=True):
+        if size == 0:
+            raise InvalidArgumentError(f"{cache.path} has no sample to have a share of the mixture")
