@@ -70,8 +70,8 @@ def check_trainer(trainer: Trainer) -> None:
         )
     if trainer.accelerator.dataloader_config.dispatch_batches:
         raise InvalidArgumentError(
-            "dispatch_batches is True: batches of sparse targets cannot be cut for other processes; "
-            "leave it out, and each process reads its own"
+            "dispatch_batches is True: batches of sparse targets cannot be cut for other "
+            "processes; leave it out, and each process reads its own"
         )
     for name in ("tp", "cp", "sp"):
         size = getattr(trainer, f"get_{name}_size")()

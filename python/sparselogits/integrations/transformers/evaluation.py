@@ -1,9 +1,9 @@
-"""The mean of a loss over all rows of an evaluation, however they were dealt to batches and ranks."""
+"""The mean of a loss over all rows of an evaluation, however batches and ranks divide them."""
 
 from __future__ import annotations
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError

@@ -57,7 +57,7 @@ class CacheLoader(DataLoader[Any]):
         """Batches in a whole epoch."""
         return self._source.schedule.num_steps if self._fill_steps else len(self._source)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
         for _ in range(len(self) - len(self._source)):
             yield blank_inputs(self._source.cache.config.vocab_size)
@@ -95,9 +95,9 @@ class CacheLoader(DataLoader[Any]):
         at_end = at == (epoch - 1, len(self._source)) and skipped == 0
         if at != (epoch, skipped) and not at_end:
             raise MismatchError(
-                f"the checkpoint was made after batch {at[1]} of epoch {at[0]} and the Trainer goes "
-                f"on after batch {skipped} of epoch {epoch}: gradient_accumulation_steps must be "
-                "what it was"
+                f"the checkpoint was made after batch {at[1]} of epoch {at[0]} and the Trainer "
+                f"goes on after batch {skipped} of epoch {epoch}: gradient_accumulation_steps must "
+                "be what it was"
             )
         if not at_end:
             # Workers are dealt the batches from the first placeholder on.

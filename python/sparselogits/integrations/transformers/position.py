@@ -11,7 +11,7 @@ from sparselogits.errors import MismatchError
 from sparselogits.integrations.transformers.loader import CacheLoader
 
 
-class DatasetPosition(TrainerCallback, ExportableState):  # type: ignore[misc]
+class DatasetPosition(TrainerCallback, ExportableState):
     """Keeps a dataset's state in the checkpoint's `trainer_state.json`, and resumes from it.
 
     A Trainer skips what it has seen by reading it again, and would go on in any other data as well.
@@ -38,7 +38,8 @@ class DatasetPosition(TrainerCallback, ExportableState):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         """Positions the dataset before the first epoch."""
-        saved = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        states: Any = state.stateful_callbacks  # by class name
+        saved = states.setdefault(type(self).__name__, self.state())
         if not isinstance(train_dataloader, CacheLoader):
             return
         if state.global_step == 0 or args.ignore_data_skip:

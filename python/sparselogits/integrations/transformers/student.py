@@ -81,7 +81,7 @@ class Student:
         *,
         labels: Tensor | None,
         mask: Tensor | None = None,
-        num_items: Tensor | None = None,
+        num_items: Tensor | int | None = None,
         with_outputs: bool = False,
     ) -> StudentLoss:
         """The loss of one batch.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.integrations.transformers.arguments import check_trainer
@@ -20,11 +20,13 @@ from sparselogits.torch.dataset import SparseLogitDataset
 from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.trainer_inputs import TARGETS_KEY, counted_rows
 
-# A mixin that is checked as what it is mixed into.
-_Base = Trainer if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base  # checked as what it is mixed into
+else:
+    _Base = object
 
 
-class SparseKDTrainerMixin(_Base):  # type: ignore[misc]
+class SparseKDTrainerMixin(_Base):
     """Put before a Trainer class: `class MyTrainer(SparseKDTrainerMixin, Trainer)`.
 
     Two kinds of datasets:
@@ -75,9 +77,10 @@ class SparseKDTrainerMixin(_Base):  # type: ignore[misc]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The loader of an evaluation dataset: its name, the dataset itself, or None."""
-        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        known: Any = self.eval_dataset
+        chosen = known if eval_dataset is None else eval_dataset
         if isinstance(chosen, str):
-            chosen = self.eval_dataset[chosen]
+            chosen = known[chosen]
         if isinstance(chosen, SparseLogitDataset):
             return self._cache_loader(chosen, fill_steps=True)
         return super().get_eval_dataloader(eval_dataset)
@@ -135,7 +138,7 @@ class SparseKDTrainerMixin(_Base):  # type: ignore[misc]
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The loss of one batch.
 
@@ -160,7 +163,7 @@ class SparseKDTrainerMixin(_Base):  # type: ignore[misc]
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool,
-        num_items: Tensor | None,
+        num_items: Tensor | int | None,
         mask: Tensor | None,
     ) -> Any:
         arguments = dict(inputs)
@@ -221,12 +224,13 @@ class SparseKDTrainerMixin(_Base):  # type: ignore[misc]
         prediction_loss_only: bool | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
-    ) -> Any:
+    ) -> EvalLoopOutput:
         """As the Trainer's, but its loss is the mean over rows and not over batches."""
         self._evaluated = RowMean()
         output = super().evaluation_loop(
             dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
         )
+        assert output.metrics is not None
         output.metrics[f"{metric_key_prefix}_loss"] = self._evaluated.value(self.accelerator)
         return output
 
