@@ -36,6 +36,6 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
         expected = run(source, cache, 4, tmp_path / "one")
         assert (result["processes"], expected["processes"]) == (2, 1)
         assert result["losses"] == pytest.approx(expected["losses"], abs=1e-5)
-        assert result["eval_loss"] == pytest.approx(expected["eval_loss"], abs=1e-5)
+        assert result["eval_losses"] == pytest.approx(expected["eval_losses"], abs=1e-5)
         for name, value in expected["parameters"].items():
             torch.testing.assert_close(result["parameters"][name], value, atol=1e-5, rtol=0)

@@ -9,6 +9,7 @@ from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch.dataset import SparseLogitDataset
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import Trainer, TrainingArguments
 
     from sparselogits.reader import Cache
@@ -80,3 +81,22 @@ def check_trainer(trainer: Trainer) -> None:
                 f"{name}_size is {size}: the sparse losses of a Trainer need whole rows and a "
                 "whole head; use data parallelism, DDP or FSDP"
             )
+
+
+def check_wrapped(trainer: Trainer, model: nn.Module) -> None:
+    """Refuses to train a model that nothing keeps equal across processes.
+
+    accelerate 1.15 takes a model that `evaluate()` was called with before `train()` for prepared,
+    and leaves DDP out: each process then trains on its own.
+
+    Raises:
+        InvalidArgumentError: There are several processes and the model is bare.
+    """
+    accelerator = trainer.accelerator
+    replicated = accelerator.distributed_type.name.startswith("MULTI_")
+    if replicated and accelerator.unwrap_model(model) is model:
+        raise InvalidArgumentError(
+            f"{type(model).__name__} is not wrapped in DistributedDataParallel, though there are "
+            f"{accelerator.num_processes} processes: gradients would not be averaged. Was "
+            "evaluate() called before train()? Use eval_on_start=True instead"
+        )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.trainer_utils import EvalLoopOutput
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.integrations.transformers.arguments import check_trainer
+from sparselogits.integrations.transformers.arguments import check_trainer, check_wrapped
 from sparselogits.integrations.transformers.evaluation import RowMean, rows_once
 from sparselogits.integrations.transformers.loader import CacheLoader
 from sparselogits.integrations.transformers.position import DatasetPosition
@@ -166,6 +166,8 @@ class SparseKDTrainerMixin(_Base):
         num_items: Tensor | int | None,
         mask: Tensor | None,
     ) -> Any:
+        if torch.is_grad_enabled():
+            check_wrapped(self, model)
         arguments = dict(inputs)
         targets = _targets_of(arguments)
         del arguments[TARGETS_KEY]
