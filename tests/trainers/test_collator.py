@@ -104,6 +104,25 @@ def test_flattened_rows_have_the_loss_of_padded_ones(cache):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_documents_of_a_packed_row_do_not_see_each_other(cache):
+    model = student().eval()
+    row = rows_of(cache)[1]
+    inputs = SparseLogitCollator(cache)([{**row, "seq_lengths": [4, 5]}, rows_of(cache)[2]])
+    assert inputs["position_ids"].tolist() == [
+        [0, 1, 2, 3, 0, 1, 2, 3, 4],
+        [0, 1, 2, 3, 4, 5, 6, 0, 0],
+    ]
+    ids = torch.tensor(row["input_ids"])
+    assert inputs["shift_labels"][0].tolist() == [*ids[1:4], -100, *ids[5:], -100]
+    assert entries(inputs, 3) == expected_entries(cache, 1, 3)  # the teacher's guess at an end
+    logits = model(
+        input_ids=inputs["input_ids"], position_ids=inputs["position_ids"], use_cache=False
+    ).logits[0]
+    for part in (slice(0, 4), slice(4, 9)):
+        alone = model(input_ids=ids[part][None], use_cache=False).logits[0]
+        torch.testing.assert_close(logits[part], alone, atol=1e-5, rtol=0)
+
+
 def test_a_cache_without_tokens_is_enough(tmp_path):
     cache = write_cache(tmp_path / "bare", LENGTHS, store_tokens=False)
     inputs = SparseLogitCollator(cache)(rows_of(cache))
@@ -140,6 +159,10 @@ def test_a_sequence_that_is_not_there_is_an_error(cache):
         (
             {"input_ids": [1, 2], "attention_mask": [1], "sequence_id": 100},
             "attention_mask has length 1",
+        ),
+        (
+            {"input_ids": [1, 2], "seq_lengths": [1, 2], "sequence_id": 100},
+            r"seq_lengths is \[1, 2\].*the row's 2 tokens",
         ),
     ],
 )

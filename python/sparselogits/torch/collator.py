@@ -11,16 +11,14 @@ import numpy.typing as npt
 import torch
 
 from sparselogits.alignment import checked_window
-from sparselogits.arrays import integer_array
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.torch.batch import IGNORED_LABEL
+from sparselogits.torch.row_columns import RowColumns
 from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.trainer_inputs import TARGETS_KEY
 
 if TYPE_CHECKING:
     from sparselogits.reader import Cache
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,9 @@ class SparseLogitCollator:
     * `input_ids`: the tokens that the teacher read. With `attention_mask`, those where it is 1.
     * `column`: which sequence of the cache they are.
     * `labels`, optional, one per token as Hugging Face has them (not shifted): where the label of
-      token t + 1 is -100, row t gets no target. The last row follows the label of its own token.
+      token t + 1 is -100, row t gets no target. The last one follows the label of its own token.
+    * `seq_lengths`, optional, the lengths of the documents that the row holds end to end, as TRL
+      packs them. `position_ids` begin at 0 in each of them, and its last token has no label.
 
     The result is what `sparselogits.torch.trainer_inputs` describes, padded on the right. It has no
     `attention_mask`: a causal model does not look at what is to the right, and rows of padding have
@@ -51,8 +51,8 @@ class SparseLogitCollator:
         pad_token_id: Fills `input_ids` behind shorter rows.
         pad_to_multiple_of: Widens the batch to a multiple of this.
         flatten: Lay the rows end to end in one row of the batch, without padding, with
-            `position_ids` that begin at 0 in each. The attention has to keep them apart by these:
-            as of transformers 4.56 every implementation does, where there is no `attention_mask`.
+            `position_ids` that begin at 0 in each. Models of transformers keep documents apart by
+            these, where there is no `attention_mask`; flash attention only in one flattened row.
 
     Raises:
         FingerprintMismatchError: When called: a row's tokens are not those the teacher read.
@@ -78,24 +78,20 @@ class SparseLogitCollator:
         if not rows:
             raise InvalidArgumentError("a batch needs at least one row")
         indices = [self._index(row) for row in rows]
-        kept = [_kept(row) for row in rows]
-        tokens = [
-            checked_window(self.cache, {index: ids}, index)
-            for index, (ids, _) in zip(indices, kept, strict=True)
-        ]
-        labels = [_next_labels(ids, given) for ids, (_, given) in zip(tokens, kept, strict=True)]
+        read = [RowColumns.of(row) for row in rows]
+        for index, row in zip(indices, read, strict=True):
+            checked_window(self.cache, {index: row.tokens}, index)
         sparse = self.cache.read_sequences(indices)
-        wanted = np.concatenate([row.wanted for row in labels])
+        wanted = np.concatenate([row.wanted for row in read])
         entries = np.diff(sparse.offsets) * wanted
         selected = slice(None) if wanted.all() else np.repeat(wanted, np.diff(sparse.offsets))
-        lengths = np.array([len(ids) for ids in tokens], np.int64)
-        place = self._places(lengths)
+        place = self._places(np.array([len(row.tokens) for row in read], np.int64))
         inputs = {
-            "input_ids": place(np.concatenate(tokens), self.pad_token_id),
-            "shift_labels": place(np.concatenate([row.ids for row in labels]), IGNORED_LABEL),
+            "input_ids": place(np.concatenate([row.tokens for row in read]), self.pad_token_id),
+            "shift_labels": place(np.concatenate([row.next_labels for row in read]), IGNORED_LABEL),
         }
-        if self.flatten:
-            inputs["position_ids"] = place(np.concatenate([np.arange(n) for n in lengths]), 0)
+        if self.flatten or any(len(row.documents) > 1 for row in read):
+            inputs["position_ids"] = place(np.concatenate([row.positions for row in read]), 0)
         widths = place(entries, 0).reshape(-1)
         offsets = torch.zeros(len(widths) + 1, dtype=torch.int64)
         torch.cumsum(widths, 0, out=offsets[1:])
@@ -117,7 +113,7 @@ class SparseLogitCollator:
         number = int(row[self.column])
         return number if self.by_index else self.cache.index_of(number)
 
-    def _places(self, lengths: Ints) -> _Places:
+    def _places(self, lengths: npt.NDArray[np.int64]) -> _Places:
         multiple = self.pad_to_multiple_of
         if self.flatten:
             lengths = lengths.sum(keepdims=True)
@@ -135,41 +131,3 @@ class _Places:
         padded = np.full(self.real.shape, fill, np.int64)
         padded[self.real] = values
         return torch.from_numpy(padded)
-
-
-@dataclass(frozen=True)
-class _NextLabels:
-    """(S,) labels of the next tokens, and (S,) whether a row is to have a target."""
-
-    ids: Ints
-    wanted: npt.NDArray[np.bool_]
-
-
-def _kept(row: Mapping[str, Any]) -> tuple[Ints, Ints | None]:
-    """The tokens of a row and their labels, without its padding."""
-    ids = integer_array("input_ids", row["input_ids"])
-    labels = row.get("labels")
-    if labels is not None:
-        labels = integer_array("labels", labels)
-        if len(labels) != len(ids):
-            raise InvalidArgumentError(f"labels has length {len(labels)} and input_ids {len(ids)}")
-    mask = row.get("attention_mask")
-    if mask is None:
-        return ids, labels
-    real = integer_array("attention_mask", mask) != 0
-    if len(real) != len(ids):
-        raise InvalidArgumentError(
-            f"attention_mask has length {len(real)} and input_ids {len(ids)}"
-        )
-    return ids[real], labels if labels is None else labels[real]
-
-
-def _next_labels(tokens: Ints, labels: Ints | None) -> _NextLabels:
-    given = tokens if labels is None else labels
-    shifted = np.full(len(tokens), IGNORED_LABEL, np.int64)
-    shifted[:-1] = given[1:]
-    if labels is None:
-        return _NextLabels(shifted, np.ones(len(tokens), np.bool_))
-    wanted = shifted != IGNORED_LABEL
-    wanted[-1:] = labels[-1:] != IGNORED_LABEL
-    return _NextLabels(shifted, wanted)
