@@ -21,11 +21,20 @@ LENGTHS = [3, 4, 2, 5, 20, 24, 18, 22]
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Whose token i is written "ti"."""
-    words = models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, unk_token="t0")
+    """Whose token i is written "ti", and 2 "</s>"."""
+    names = [word(token) for token in range(VOCABULARY)]
+    words = models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=word(0))
     backend = Tokenizer(words)
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="t2", pad_token="t0")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=word(2), pad_token=word(0))
+
+
+def word(token: int) -> str:
+    return "</s>" if token == 2 else f"t{token}"
+
+
+def text(tokens: list[int]) -> str:
+    return " ".join(map(word, tokens))
 
 
 def config(path: Any, **changes: Any) -> SFTConfig:
@@ -50,11 +59,11 @@ def config(path: Any, **changes: Any) -> SFTConfig:
     return SFTConfig(str(path / "out"), **settings)
 
 
-def trainer(path: Any, rows: Any, cache: sl.Cache, **changes: Any) -> SparseKDSFTTrainer:
+def trainer(path: Any, rows: Any, cache: sl.Cache, *, flatten: bool = False) -> SparseKDSFTTrainer:
     return SparseKDSFTTrainer(
         student(),
-        config(path, **changes),
-        SparseLogitCollator(cache, flatten=changes.get("padding_free", False)),
+        config(path),
+        SparseLogitCollator(cache, flatten=flatten),
         train_dataset=rows,
         eval_dataset=rows,
         processing_class=tokenizer(),
@@ -77,7 +86,7 @@ def test_tokenised_rows_have_the_gradient_of_one_big_batch(tmp_path, streamed):
 def test_flattened_batches_have_the_same_gradient(tmp_path):
     cache = write_cache(tmp_path / "cache", LENGTHS)
     rows = datasets.Dataset.from_list(rows_of(cache))
-    run = trainer(tmp_path, rows, cache, padding_free=True, max_length=None)
+    run = trainer(tmp_path, rows, cache, flatten=True)
     expected = after_one_step(run.model, dense_loss(run.model, cache, range(8)))
     run.train()
     assert_close(parameters(run.model), expected, 1e-5)
@@ -86,7 +95,7 @@ def test_flattened_batches_have_the_same_gradient(tmp_path):
 def test_text_that_trl_tokenises_as_the_teacher_read_it_is_accepted(tmp_path):
     cache = write_cache(tmp_path / "cache", LENGTHS)
     rows = [
-        {**row, "text": " ".join(f"t{token}" for token in row.pop("input_ids"))}
+        {"text": text(row["input_ids"]), "sequence_id": row["sequence_id"]}
         for row in rows_of(cache)
     ]
     with pytest.raises(FingerprintMismatchError, match="0 tokens before and 1 behind"):
@@ -112,14 +121,14 @@ def with_end_of_text(path: Any) -> sl.Cache:
 
 
 def test_prompts_get_no_target(tmp_path):
-    cache = with_end_of_text(tmp_path)
+    cache, plain = with_end_of_text(tmp_path), write_cache(tmp_path / "cache", LENGTHS)
     rows = [
         {
-            "prompt": " ".join(f"t{token}" for token in row["input_ids"][:2]) + " ",
-            "completion": " ".join(f"t{token}" for token in row["input_ids"][2:]),
+            "prompt": text(row["input_ids"][:2]),
+            "completion": " " + text(row["input_ids"][2:]),
             "sequence_id": row["sequence_id"],
         }
-        for row in rows_of(cache)
+        for row in rows_of(plain)
         if len(row["input_ids"]) > 2
     ]
     run = trainer(tmp_path, datasets.Dataset.from_list(rows), cache)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from trl import SFTConfig, SFTTrainer  # type: ignore[import-untyped]
+from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from sparselogits.errors import InvalidArgumentError
 from sparselogits.integrations.transformers import SparseKDTrainerMixin, SparseLogitCollator
 
 
-class SparseKDSFTTrainer(SparseKDTrainerMixin, SFTTrainer):  # type: ignore[misc]
+class SparseKDSFTTrainer(SparseKDTrainerMixin, SFTTrainer):
     """Supervised fine-tuning on the teacher's distributions in place of the next tokens.
 
     `train_dataset` is one of the kinds that SFTTrainer takes, text, prompts with completions or
@@ -59,7 +59,8 @@ def _check(args: SFTConfig | None, collator: SparseLogitCollator | None) -> None
         raise InvalidArgumentError(
             f"loss_type is {args.loss_type!r}, which would not be computed; leave it out"
         )
-    if args.padding_free and not collator.flatten:
+    if args.padding_free:
         raise InvalidArgumentError(
-            "padding_free is True, but the collator pads: use its flatten=True instead"
+            "padding_free is True, which needs TRL's own collator: use flatten=True of the "
+            "SparseLogitCollator instead"
         )

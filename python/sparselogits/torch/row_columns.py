@@ -67,7 +67,7 @@ class RowColumns:
 
         Behind the last token of a document there is no label; its own says whether it belongs.
         """
-        wanted = self.next_labels != IGNORED_LABEL
+        wanted: npt.NDArray[np.bool_] = self.next_labels != IGNORED_LABEL
         wanted[self._last] = self.labels[self._last] != IGNORED_LABEL
         return wanted
 
