@@ -27,11 +27,26 @@ def make_targets(
     )
 
 
+def make_labels(rows: int, vocab: int, targets: SparseTargets, *, seed: int = 0) -> Tensor:
+    """(R,) labels: about a third -100, a third drawn ids where the row has some, a third any."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(vocab, (rows,), generator=generator)
+    kind = torch.randint(3, (rows,), generator=generator)
+    filled = (kind == 1) & (targets.offsets.diff() > 0)
+    labels[filled] = targets.token_ids[targets.offsets[:-1][filled]].long()
+    labels[kind == 0] = -100
+    return labels
+
+
 def row_losses(
     logits: Tensor,
     targets: SparseTargets,
     *,
     mask: Tensor | None = None,
+    position_weights: Tensor | None = None,
+    labels: Tensor | None = None,
+    alpha: float = 0.0,
+    softcap: float | None = None,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -40,11 +55,21 @@ def row_losses(
     row = torch.repeat_interleave(lengths)
     dense = torch.zeros(logits.shape, dtype=torch.float64)
     dense[row, targets.token_ids.long()] = targets.weights.double()
-    keep = lengths > 0
+    z = logits.double()
+    if softcap is not None:
+        z = softcap * torch.tanh(z / softcap)
+    z = z / temperature
+    losses = (1 - alpha) * -(dense * torch.log_softmax(z, dim=-1)).sum(-1)
+    keep = (lengths > 0) & (alpha < 1)
+    if labels is not None and alpha > 0:
+        flat = labels.flatten()
+        losses = losses + alpha * torch.nn.functional.cross_entropy(z, flat, reduction="none")
+        keep = keep | (flat != -100)
+    if position_weights is not None:
+        losses = losses * position_weights.flatten().double()
     if mask is not None:
         keep = keep & mask.flatten()
-    log_p = torch.log_softmax(logits.double() / temperature, dim=-1)
-    losses = torch.where(keep, -(dense * log_p).sum(-1), 0.0)
+    losses = torch.where(keep, losses, 0.0)
     return losses * (temperature**2 if scale_by_temperature_squared else 1.0), keep
 
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparselogits import errors
 from sparselogits.torch import SparseTargets, fused_linear_sparse_kd_loss, sparse_kd_loss
-from sparselogits.torch.fused import default_chunk_rows
+from sparselogits.torch.fused_chunks import default_chunk_rows
 
 ROWS, WIDTH, VOCAB = 30, 16, 203
 

@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
-from sparselogits.torch.functional import loss_and_gradient
-from sparselogits.torch.reduction import Scaling, finish_gradient, make_scaling, once_differentiable
-from sparselogits.torch.rows import Rows, compute_dtype, unfold
+from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch import operators
+from sparselogits.torch.arguments import flatten_rows
+from sparselogits.torch.autocast import without_autocast
+from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
+from sparselogits.torch.row_pass import row_losses
+from sparselogits.torch.rows import Rows
 from sparselogits.torch.targets import SparseTargets
+from sparselogits.torch.terms import make_terms
 
 
 def sparse_kd_loss(
@@ -19,6 +23,10 @@ def sparse_kd_loss(
     targets: SparseTargets,
     *,
     mask: Tensor | None = None,
+    position_weights: Tensor | None = None,
+    labels: Tensor | None = None,
+    alpha: float = 0.0,
+    softcap: float | None = None,
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
     reduction: str = "mean",
@@ -40,55 +48,81 @@ def sparse_kd_loss(
     their size is kept for the backward pass: the gradient itself. Reductions and the gathered
     logits are float32 whatever the dtype of the logits (float64 for float64).
 
+    Under `torch.compile` this is one operator of the graph, `fullgraph=True` included.
+
     Args:
         logits: (B, S, V) or (R, V), of a floating dtype. V may exceed the cache's vocabulary (a
             padded head). Rows that cannot be viewed as (R, V) are copied: leave rows out with
             `mask`, not by slicing.
-        targets: R = B·S rows, on the same device. An empty row is ignored.
+        targets: R = B·S rows, on the same device. A row without entries, and without a label where
+            `alpha` is above 0, is ignored.
         mask: (B, S) or (R,) bool, True keeps a row. None keeps every row that has entries. Ignored
             rows get a loss and gradient of exactly zero, whatever their logits hold.
+        position_weights: (B, S) or (R,) floating, finite and not negative: multiplies the loss of
+            each row, to stress hard tokens for instance. It does not change what a mean divides by,
+            and a weight of 0 does not ignore a row: `mask` does. No gradient flows into it.
+        labels: (B, S) or (R,) int64, the true next tokens; -100 for none.
+        alpha: In [0, 1]. The loss of a row is (1 - alpha) · L_t + alpha · C_t in the same pass: C_t
+            is the cross-entropy of its label, at the same temperature and soft-cap. C_t is 0 where
+            the label is -100, L_t where there are no entries. An alpha of 0 leaves the labels out
+            and one of 1 the entries: rows that have nothing else are then ignored.
+        softcap: c > 0 replaces the logits by c · tanh(logits / c) before everything else, as some
+            students' heads do; pass the logits from before the head's own soft-cap. None does not.
         temperature: T above; it divides the student's logits. The teacher's temperature is a
             property of the cache.
-        scale_by_temperature_squared: Multiply the loss, and so its gradient, by T².
+        scale_by_temperature_squared: Multiply the loss, and so its gradient, by T²; that of the
+            labels too.
         reduction: "mean" over the rows that are not ignored (0 with a zero gradient where there are
             none), "sum", or "none" for one loss per row in the leading shape of the logits.
         num_items: Divide by this instead of the number of rows that are not ignored, as gradient
             accumulation over several batches needs.
         inplace: Overwrite `logits` with the gradient during the forward pass, which then costs no
             further memory. They must be contiguous and neither a leaf nor a view of one;
-            nothing may read them after.
+            nothing may read them after. A compiler decides on its own what it overwrites: under
+            `torch.compile` this changes nothing.
 
     Returns:
         float32 (float64 for float64 logits): a scalar, or the leading shape for "none".
 
     Raises:
-        InvalidArgumentError: A shape, dtype or keyword is wrong.
-        VocabularyMismatchError: The logits have fewer columns than the cache's vocabulary.
+        InvalidArgumentError: A shape, dtype or keyword is wrong. Values are checked in host memory
+            only.
+        VocabularyMismatchError: The logits have fewer columns than the cache's vocabulary, or than
+            a label needs.
     """
     flat, leading = flatten_rows(logits, "logits")
-    check_targets(targets, flat, "logits", flat.shape[1])
+    terms = make_terms(
+        targets,
+        flat,
+        "logits",
+        leading,
+        flat.shape[1],
+        mask=mask,
+        position_weights=position_weights,
+        labels=labels,
+        alpha=alpha,
+        softcap=softcap,
+        temperature=temperature,
+        scale_by_temperature_squared=scale_by_temperature_squared,
+        reduction=reduction,
+        reductions=("mean", "sum", "none"),
+        num_items=num_items,
+    )
     with_gradient = torch.is_grad_enabled() and logits.requires_grad
+    if torch.compiler.is_compiling():
+        loss = operators.logits_loss(flat, terms, with_gradient)
+        return loss.reshape(leading) if reduction == "none" else loss
     if inplace and with_gradient:
         _check_inplace(logits)
-    with torch.autocast(logits.device.type, enabled=False):
-        dtype = compute_dtype(logits.dtype)
-        rows = unfold(targets, flatten_mask(mask, leading, logits.device), dtype)
-        scaling = make_scaling(
-            rows.keep,
-            logits.dtype,
-            dtype,
-            temperature=temperature,
-            scale_by_temperature_squared=scale_by_temperature_squared,
-            reduction=reduction,
-            num_items=num_items,
-            reductions=("mean", "sum", "none"),
-        )
+    with without_autocast(logits.device):
+        rows, scaling = terms.resolve(logits.dtype)
         if with_gradient:
-            loss: Tensor = _SparseKDLoss.apply(  # type: ignore[no-untyped-call]
+            loss = _SparseKDLoss.apply(  # type: ignore[no-untyped-call]
                 flat, rows, scaling, inplace
             )
         else:
-            loss = scaling.reduce(_run(flat.detach(), rows, scaling, None))
+            losses = row_losses(flat.detach(), rows, scaling, scaling.gradient_scale, None)
+            loss = scaling.reduce(losses)
     return loss.reshape(leading) if reduction == "none" else loss
 
 
@@ -101,7 +135,7 @@ class _SparseKDLoss(torch.autograd.Function):
         # logits for its own backward notices the overwriting and refuses.
         logits = logits.detach()
         gradient = logits if inplace else torch.empty_like(logits)
-        loss = scaling.reduce(_run(logits, rows, scaling, gradient))
+        loss = scaling.reduce(row_losses(logits, rows, scaling, scaling.gradient_scale, gradient))
         ctx.scaling = scaling
         ctx.save_for_backward(gradient)
         return loss
@@ -112,63 +146,6 @@ class _SparseKDLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         factor = ctx.scaling.factor(grad_output)
         return finish_gradient(gradient, factor, gradient.dtype), None, None, None
-
-
-def _run(logits: Tensor, rows: Rows, scaling: Scaling, out: Tensor | None) -> Tensor:
-    return loss_and_gradient(
-        logits, rows, scaling.temperature, scaling.loss_scale, scaling.gradient_scale, out
-    )
-
-
-def flatten_rows(tensor: Tensor, name: str) -> tuple[Tensor, torch.Size]:
-    """(B, S, N) or (R, N) as (R, N), and the leading shape."""
-    if tensor.dim() not in (2, 3):
-        raise InvalidArgumentError(
-            f"{name} has shape {tuple(tensor.shape)}; it must have 2 or 3 dimensions"
-        )
-    if not tensor.is_floating_point():
-        raise InvalidArgumentError(f"{name} is {tensor.dtype}; it must be a floating dtype")
-    if tensor.shape[-1] == 0:
-        raise InvalidArgumentError(f"{name} has shape {tuple(tensor.shape)}; no column is left")
-    leading = tensor.shape[:-1]
-    return tensor.reshape(leading.numel(), tensor.shape[-1]), leading
-
-
-def flatten_mask(mask: Tensor | None, leading: torch.Size, device: torch.device) -> Tensor | None:
-    """(B, S) or (R,) bool as (R,), checked against the rows of the loss."""
-    if mask is None:
-        return None
-    if mask.dtype != torch.bool:
-        raise InvalidArgumentError(f"mask is {mask.dtype}; it must be torch.bool, True to keep")
-    if mask.shape not in (leading, torch.Size([leading.numel()])):
-        raise InvalidArgumentError(
-            f"mask has shape {tuple(mask.shape)}; the rows have shape {tuple(leading)}"
-        )
-    if mask.device != device:
-        raise InvalidArgumentError(f"mask is on {mask.device} and the rows on {device}")
-    return mask.reshape(-1)
-
-
-def check_targets(targets: SparseTargets, rows: Tensor, name: str, width: int) -> None:
-    """Targets fit R rows (R, ...) of the tensor `name`, scored over `width` columns."""
-    if targets.num_rows != rows.shape[0]:
-        raise InvalidArgumentError(
-            f"targets has {targets.num_rows} rows and {name} has {rows.shape[0]}"
-        )
-    if targets.device != rows.device:
-        raise InvalidArgumentError(f"targets is on {targets.device} and {name} on {rows.device}")
-    if targets.vocab_size is not None:
-        if targets.vocab_size > width:
-            raise VocabularyMismatchError(
-                f"the cache's vocabulary has {targets.vocab_size} ids and the student's head "
-                f"only {width}"
-            )
-    elif targets.device.type == "cpu" and targets.num_entries:
-        largest = int(targets.token_ids.max())
-        if largest >= width:
-            raise VocabularyMismatchError(
-                f"targets holds token id {largest} and the student's head has {width} ids"
-            )
 
 
 def _check_inplace(logits: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable as _once_differentiable
 
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch.host_memory import is_host
 
 # torch leaves its decorator untyped.
 once_differentiable = cast(
@@ -24,6 +25,7 @@ class Scaling:
     """Every factor on a loss and its gradient.
 
     Attributes:
+        softcap: c of c · tanh(z / c), which replaces the logits first; None for as they are.
         temperature: Divides the logits.
         loss_scale: T² or 1, on every row.
         reduction: "mean", "sum" or "none".
@@ -32,6 +34,7 @@ class Scaling:
             of its smallest number, and are only saved by the loss scale that arrives there.
     """
 
+    softcap: float | None
     temperature: float
     loss_scale: float
     reduction: str
@@ -41,8 +44,14 @@ class Scaling:
     @property
     def gradient_scale(self) -> Tensor:
         """0-dimensional: multiplies W p - w in the forward pass."""
-        count = torch.ones_like(self.inverse_count) if self.defer_count else self.inverse_count
-        return count * (self.loss_scale / self.temperature)
+        if self.defer_count:
+            return torch.full_like(self.inverse_count, self.loss_scale / self.temperature)
+        return self.whole_gradient_scale
+
+    @property
+    def whole_gradient_scale(self) -> Tensor:
+        """0-dimensional: the same with nothing left for `factor`."""
+        return self.inverse_count * (self.loss_scale / self.temperature)
 
     def reduce(self, losses: Tensor) -> Tensor:
         """(R,) losses to the value that the caller sees."""
@@ -51,6 +60,12 @@ class Scaling:
     def factor(self, grad_output: Tensor) -> Tensor:
         """What the stored gradient still has to be multiplied by."""
         return grad_output * self.inverse_count if self.defer_count else grad_output
+
+
+def check_reduction(reduction: str, reductions: tuple[str, ...]) -> None:
+    """Raises InvalidArgumentError for a reduction that is none of `reductions`."""
+    if reduction not in reductions:
+        raise InvalidArgumentError(f"reduction is {reduction!r}; it must be one of {reductions}")
 
 
 def make_scaling(
@@ -62,17 +77,20 @@ def make_scaling(
     scale_by_temperature_squared: bool,
     reduction: str,
     num_items: float | Tensor | None,
-    reductions: tuple[str, ...],
+    reductions: tuple[str, ...] = ("mean", "sum", "none"),
+    softcap: float | None = None,
 ) -> Scaling:
     """Checks the keywords of a loss and turns them into factors.
 
     Raises:
-        InvalidArgumentError: A temperature, reduction or num_items that means nothing.
+        InvalidArgumentError: A temperature, softcap, reduction or num_items that means nothing.
     """
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
-        raise InvalidArgumentError(f"temperature is {temperature!r}; it must be above 0 and finite")
-    if reduction not in reductions:
-        raise InvalidArgumentError(f"reduction is {reduction!r}; it must be one of {reductions}")
+    check_reduction(reduction, reductions)
+    for name, value in (("temperature", temperature), ("softcap", softcap)):
+        if value is None and name == "softcap":
+            continue
+        if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            raise InvalidArgumentError(f"{name} is {value!r}; it must be above 0 and finite")
     if num_items is not None and reduction != "mean":
         raise InvalidArgumentError(f"num_items divides a mean; reduction is {reduction!r}")
     one = torch.ones((), dtype=compute, device=keep.device)
@@ -85,6 +103,7 @@ def make_scaling(
         # Without a kept row the losses and gradients are zero already: 0 · 1, not 0 / 0.
         inverse = one / count.clamp(min=1)
     return Scaling(
+        softcap=None if softcap is None else float(softcap),
         temperature=float(temperature),
         loss_scale=float(temperature) ** 2 if scale_by_temperature_squared else 1.0,
         reduction=reduction,
@@ -97,7 +116,7 @@ def _checked_num_items(num_items: float | Tensor, device: torch.device) -> float
     if isinstance(num_items, Tensor):
         if num_items.numel() != 1:
             raise InvalidArgumentError(f"num_items has {num_items.numel()} elements; it is one")
-        if num_items.device.type != "cpu":
+        if not is_host(num_items.device):
             return num_items.detach().reshape(()).to(device)
         num_items = num_items.item()
     if not 0 < num_items < math.inf:
@@ -113,14 +132,14 @@ def finish_gradient(stored: Tensor, factor: Tensor, dtype: torch.dtype) -> Tenso
         factor: 0-dimensional, or (R,).
         dtype: Of the input that the gradient belongs to.
     """
-    if factor.device.type == "cpu" and bool((factor == 1).all()):
+    if is_host(factor.device) and bool((factor == 1).all()):
         keep_stored = graph_is_kept() and stored.dtype == dtype
         return stored.clone() if keep_stored else stored.to(dtype)
     if graph_is_kept():
         stored = stored.clone()
     # A factor with dimensions keeps its float32 precision against a bfloat16 gradient.
     factor = factor.reshape(-1, *[1] * (stored.dim() - 1))
-    if stored.device.type == "cpu" and stored.dtype != factor.dtype and stored.dim() > 1:
+    if is_host(stored.device) and stored.dtype != factor.dtype and stored.dim() > 1:
         # Torch's CPU kernels convert whole tensors of mixed dtype: do it a few rows at a time.
         for start in range(0, len(stored), 16):
             rows = slice(start, start + 16)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.rows import Rows
 
 # float32 scratch of one softmax block. Small enough to save trips to memory in the caches of a
 # CPU, large enough that its threads seldom wait for each other, and to hide a device's launches.
 _CPU_BLOCK_BYTES = 12 << 20
 _DEVICE_BLOCK_BYTES = 128 << 20
+
+
+def block_rows(num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Rows that are worked on at once: 1 to `num_rows`."""
+    block_bytes = _CPU_BLOCK_BYTES if is_host(device) else _DEVICE_BLOCK_BYTES
+    return max(1, min(num_rows, block_bytes // (width * dtype.itemsize)))
 
 
 def loss_and_gradient(
@@ -26,7 +33,9 @@ def loss_and_gradient(
     scale = torch.where(rows.keep, gradient_scale, 0)
     lse = _softmax_pass(logits, rows.keep, temperature, scale * rows.total, out)
     surprise = lse[rows.row] - at_target
-    losses = torch.zeros_like(rows.total).index_add_(0, rows.row, rows.weight * surprise)
+    # A weight of 0 asks for nothing, where 0 · inf would be NaN.
+    terms = torch.where(rows.weight > 0, rows.weight * surprise, 0)
+    losses = torch.zeros_like(rows.total).index_add_(0, rows.row, terms)
     if out is not None:
         # Where p and w nearly cancel, their difference has to be taken before the rounding to the
         # dtype of the logits. Ids are unique in a row, so every element is stored once.
@@ -40,11 +49,10 @@ def _softmax_pass(
     logits: Tensor, keep: Tensor, temperature: float, coefficient: Tensor, out: Tensor | None
 ) -> Tensor:
     """Writes coefficient · softmax(logits / T) to `out`, block by block; returns the lse, (R,)."""
-    on_cpu = logits.device.type == "cpu"
+    on_cpu = is_host(logits.device)
     dtype = coefficient.dtype
     num_rows, width = logits.shape
-    block_bytes = _CPU_BLOCK_BYTES if on_cpu else _DEVICE_BLOCK_BYTES
-    block = max(1, min(num_rows, block_bytes // (width * dtype.itemsize)))
+    block = block_rows(num_rows, width, dtype, logits.device)
     scratch = torch.empty((block, width), dtype=dtype, device=logits.device)
     lse = torch.zeros_like(coefficient)
     for start in range(0, num_rows, block):

@@ -60,6 +60,20 @@ class SparseTargets:
             sparse.vocab_size,
         )
 
+    @classmethod
+    def with_host_offsets(
+        cls,
+        offsets: Tensor,
+        token_ids: Tensor,
+        weights: Tensor,
+        vocab_size: int | None,
+        host_offsets: Tensor | None,
+    ) -> SparseTargets:
+        """Targets whose offsets are known in host memory too: see `host_offsets`."""
+        targets = cls(offsets, token_ids, weights, vocab_size)
+        object.__setattr__(targets, "_host_offsets", host_offsets)
+        return targets
+
     @property
     def num_rows(self) -> int:
         """R, the number of rows, empty ones included."""

@@ -1,0 +1,21 @@
+"""What `torch.compile` leaves a graph for.
+
+Imported while it traces only: the decorator imports the whole compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from sparselogits.torch import fused_recompute
+
+accumulating_loss = cast(
+    "Callable[..., Tensor]",
+    torch.compiler.disable(  # type: ignore[no-untyped-call]
+        fused_recompute.accumulating_loss, reason="accumulate_weight_grad writes into .grad"
+    ),
+)
