@@ -35,13 +35,12 @@ def trainer_inputs(batch: Batch) -> dict[str, Any]:
     return inputs
 
 
-def blank_inputs(vocab_size: int | None) -> dict[str, Any]:
+def blank_inputs() -> dict[str, Any]:
     """A batch of one token and no target: it adds nothing to a sum over rows."""
     empty = SparseTargets(
         torch.zeros(2, dtype=torch.int64),
         torch.zeros(0, dtype=torch.int32),
         torch.zeros(0),
-        vocab_size,
     )
     return {
         "input_ids": torch.zeros((1, 1), dtype=torch.int64),

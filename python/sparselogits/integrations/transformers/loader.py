@@ -60,7 +60,7 @@ class CacheLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
         for _ in range(len(self) - len(self._source)):
-            yield blank_inputs(self._source.cache.config.vocab_size)
+            yield blank_inputs()
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each pass, other than the first after a checkpoint."""
@@ -115,7 +115,8 @@ class _Passes(IterableDataset[Any]):
 
     def __len__(self) -> int:
         """Sequences, which is what a Trainer calls examples."""
-        return self._dataset.schedule.num_sequences
+        schedule = self._dataset.schedule
+        return schedule.consumed_after(schedule.num_steps)
 
     def __iter__(self) -> Iterator[Inputs | None]:
         worker = get_worker_info()
