@@ -62,7 +62,6 @@ def main() -> None:
         Distillation(student_of(args, cache), args.learning_rate),
         data,
         ckpt_path=last if last.exists() else None,
-        weights_only=False,
     )
 
 

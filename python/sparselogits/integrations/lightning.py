@@ -49,6 +49,9 @@ class SparseLogitDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self._caches = cache, validation
+        if validation is None:
+            # Lightning asks for a validation_step wherever there is such a method.
+            self.val_dataloader = None  # type: ignore[method-assign,assignment]
         self._batch_size = batch_size
         self._options = options
         self._loader_options: dict[str, Any] = {
@@ -80,9 +83,7 @@ class SparseLogitDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> Any:
-        """The whole validation cache, or nothing."""
-        if self._caches[1] is None:
-            return []
+        """The whole validation cache; the method is None where there is none."""
         return DataLoader(self.validation_set, batch_size=None, **self._loader_options)
 
     def transfer_batch_to_device(
