@@ -77,12 +77,16 @@ def dense_loss(model: nn.Module, cache: sl.Cache, sequences: Iterable[int]) -> T
         ids = torch.from_numpy(record.input_ids.astype(np.int64))[None]
         log_p = model(input_ids=ids).logits[0].double().log_softmax(-1)
         for position in range(len(record)):
-            token_ids, _ = record.position(position)
-            entries = slice(*record.offsets[position : position + 2])
-            if len(token_ids):
-                weights = torch.from_numpy(record.weights[entries]).double()
-                losses.append(-(weights * log_p[position, token_ids.astype(np.int64)]).sum())
+            if record.offsets[position + 1] > record.offsets[position]:
+                losses.append(dense_row(log_p[position], record, position))
     return torch.stack(losses).mean()
+
+
+def dense_row(log_p: Tensor, record: sl.SparseLogits, position: int) -> Tensor:
+    """The cross-entropy of one position's (V,) log-probabilities."""
+    entries = slice(*record.offsets[position : position + 2])
+    weights = torch.from_numpy(record.weights[entries]).double()
+    return -(weights * log_p[record.token_ids[entries].astype(np.int64)]).sum()
 
 
 def after_one_step(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:

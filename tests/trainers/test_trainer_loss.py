@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from runs import (
@@ -13,6 +14,7 @@ from runs import (
     arguments,
     assert_close,
     dense_loss,
+    dense_row,
     parameters,
     trainer,
 )
@@ -28,6 +30,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Phi": {},  # its head has a bias
     "Cohere": {"logit_scale": 0.25},
     "Granite": {"logits_scaling": 4.0},
+    "Gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0},
     "OPT": {"ffn_dim": 32, "word_embed_proj_dim": 16, "init_std": 0.3},
 }
 
@@ -79,11 +82,12 @@ def test_fused_head_of_a_family_gives_the_loss_of_its_logits(tmp_path, family):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
-def test_scales_behind_the_head_are_found(tmp_path):
-    for family, scale in (("Llama", 1.0), ("Cohere", 0.25), ("Granite", 0.25)):
+def test_scales_and_soft_caps_behind_the_head_are_found(tmp_path):
+    found = {"Llama": LogitMap(), "Cohere": LogitMap(0.25), "Granite": LogitMap(0.25)}
+    for family, expected in {**found, "Gemma2": LogitMap(1.0, 2.0)}.items():
         run = trainer(tmp_path / family, student(family, **FAMILIES[family]))
         run.compute_loss(run.model, next(iter(run.get_train_dataloader())))
-        assert run._student._map == LogitMap(scale)
+        assert run._student._map == expected
 
 
 def test_fused_step_never_holds_the_logits(tmp_path):
@@ -135,6 +139,31 @@ def test_temperature_reaches_the_loss(tmp_path):
     assert fused.item() == pytest.approx(run.compute_loss(run.model, batch).item(), abs=1e-5)
     run._student.options = SparseKDOptions(fused=False)
     assert fused.item() != pytest.approx(run.compute_loss(run.model, batch).item(), abs=0.1)
+
+
+def test_next_tokens_are_mixed_in_with_their_share(tmp_path):
+    model = student()
+    run = trainer(
+        tmp_path,
+        model,
+        kd=SparseKDOptions(alpha=0.3),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+    )
+    cache = run.train_dataset.cache
+    terms = []
+    for index in range(len(cache)):
+        ids = torch.from_numpy(cache[index].input_ids).long()
+        log_p = model(input_ids=ids[None]).logits[0].double().log_softmax(-1)
+        lengths = np.diff(cache[index].offsets)
+        for position in range(len(ids)):
+            teacher = [dense_row(log_p[position], cache[index], position)] * bool(lengths[position])
+            label = [-log_p[position, token] for token in ids[position + 1 : position + 2]]
+            if teacher or label:
+                terms.append(0.7 * sum(teacher) + 0.3 * sum(label))
+    expected = after_one_step(model, torch.stack(terms).mean())
+    run.train()
+    assert_close(parameters(model), expected, 1e-5)
 
 
 def test_collated_rows_have_the_gradient_of_whole_batches(tmp_path):
