@@ -11,6 +11,7 @@ void BindLock(pybind11::module_& module);
 void BindWriter(pybind11::module_& module);
 void BindReader(pybind11::module_& module);
 void BindHashes(pybind11::module_& module);
+void BindLoss(pybind11::module_& module);
 void BindLz4(pybind11::module_& module);
 void BindSampler(pybind11::module_& module);
 

@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   sparselogits::python::BindWriter(module);
   sparselogits::python::BindReader(module);
   sparselogits::python::BindHashes(module);
+  sparselogits::python::BindLoss(module);
   sparselogits::python::BindLz4(module);
   sparselogits::python::BindSampler(module);
 }

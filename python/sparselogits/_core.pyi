@@ -146,6 +146,19 @@ def format_constants() -> dict[str, Any]: ...
 def compact_families(
     vocab_size: int, rounds: int, weights: bool, tokens: bool, num_classes: int
 ) -> list[tuple[int, int, int]]: ...
+def sparse_loss_rows(
+    logits: npt.NDArray[np.float32] | npt.NDArray[np.uint16],
+    offsets: npt.NDArray[np.int64],
+    token_ids: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float32],
+    keep: npt.NDArray[np.bool_],
+    gradient: npt.NDArray[np.float32] | npt.NDArray[np.uint16] | None,
+    *,
+    temperature: float,
+    scale: float,
+    num_threads: int,
+) -> npt.NDArray[np.float32]: ...
+def advise_huge_pages(array: npt.NDArray[Any]) -> None: ...
 def sample_rows(
     logits: npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16],
     position_keys: npt.NDArray[np.uint64],

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "sparselogits/bfloat16.h"
 #include "sparselogits/exp_mass.h"
 #include "sparselogits/half.h"
 #include "sparselogits/tile_lanes.h"
@@ -63,7 +64,7 @@ SPARSELOGITS_ALWAYS_INLINE void MassesLoop(const float* logits, int64_t n, float
 }
 
 SPARSELOGITS_ALWAYS_INLINE void WidenBfloat16Loop(const uint16_t* bits, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = std::bit_cast<float>(uint32_t{bits[i]} << 16);
+  for (int64_t i = 0; i < n; ++i) out[i] = Bfloat16ToFloat(bits[i]);
 }
 
 // The scalar twin of TileLanes.

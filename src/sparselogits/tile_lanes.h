@@ -11,19 +11,10 @@
 
 #include "sparselogits/exp_mass.h"
 #include "sparselogits/half.h"
+#include "sparselogits/lane_types.h"
 #include "sparselogits/row_kernels.h"
 
 namespace sparselogits {
-
-// Outside of TileLanes: GCC takes a dependent vector size of the class itself for a scalar.
-template <int kLanes>
-struct LaneTypes {
-  typedef float Floats __attribute__((vector_size(kLanes * 4)));
-  typedef int32_t Integers __attribute__((vector_size(kLanes * 4)));
-  typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
-  typedef uint64_t Wide __attribute__((vector_size(kLanes * 4)));
-  typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
-};
 
 template <int kLanes>
 class TileLanes {

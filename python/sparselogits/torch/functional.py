@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparselogits.torch import row_torch
+from sparselogits.torch import row_core, row_torch
 from sparselogits.torch.rows import Rows
 
 
@@ -38,4 +38,6 @@ def loss_and_gradient(
     Returns:
         (R,) losses in the compute dtype, 0 in rows that are not kept.
     """
-    return row_torch.loss_and_gradient(logits, rows, temperature, loss_scale, gradient_scale, out)
+    in_core = row_core.takes(logits) and (out is None or row_core.takes(out))
+    run = row_core.loss_and_gradient if in_core else row_torch.loss_and_gradient
+    return run(logits, rows, temperature, loss_scale, gradient_scale, out)

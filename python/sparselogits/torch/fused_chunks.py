@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
+from sparselogits.torch import buffers
 from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.reduction import Scaling
 from sparselogits.torch.row_pass import row_losses
@@ -91,7 +92,7 @@ def run_chunks(
         rows = rows.select(kept)
     num_rows = x.shape[0]
     chunk = max(1, min(chunk, num_rows))
-    logits = x.new_empty((chunk, head.weight.shape[0]))
+    logits = buffers.empty((chunk, head.weight.shape[0]), x)
     losses = torch.zeros_like(rows.total)
     grad_hidden = torch.empty_like(x) if sinks is not None and sinks.hidden else None
     for start in range(0, num_rows, chunk):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.torch import operators
+from sparselogits.torch import buffers, operators
 from sparselogits.torch.arguments import flatten_rows
 from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
@@ -134,7 +134,7 @@ class _SparseKDLoss(torch.autograd.Function):
         # A detached alias: it shares the version counter, so that an operation that saved these
         # logits for its own backward notices the overwriting and refuses.
         logits = logits.detach()
-        gradient = logits if inplace else torch.empty_like(logits)
+        gradient = logits if inplace else buffers.empty(tuple(logits.shape), logits)
         loss = scaling.reduce(row_losses(logits, rows, scaling, scaling.gradient_scale, gradient))
         ctx.scaling = scaling
         ctx.save_for_backward(gradient)

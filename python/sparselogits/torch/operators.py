@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparselogits.torch import buffers
 from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.fused_chunks import detach_head, run_chunks
 from sparselogits.torch.fused_gradients import loss_and_gradients
@@ -99,7 +100,7 @@ def sparse_kd_loss(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Ten
     *packed, wanted = arguments
     with without_autocast(logits.device):
         rows, scaling = _unpack(*packed).resolve(logits.dtype)
-        gradient = logits.new_empty(logits.shape) if wanted else None
+        gradient = buffers.empty(tuple(logits.shape), logits) if wanted else None
         losses = row_losses(logits.detach(), rows, scaling, scaling.gradient_scale, gradient)
         return (
             scaling.reduce(losses),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparselogits.torch import buffers
 from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.reduction import Scaling
@@ -48,25 +49,30 @@ def _capped(
     num_rows, width = logits.shape
     dtype = rows.weight.dtype
     block = block_rows(num_rows, width, dtype, logits.device)
-    capped = logits.new_empty((block, width), dtype=dtype)
-    scratch = torch.empty_like(capped) if out is not None and out.dtype != dtype else None
+    bounded = buffers.empty((block, width), logits, dtype)
+    scratch = torch.empty_like(bounded) if out is not None and out.dtype != dtype else None
     losses = torch.zeros_like(rows.total)
     for start in range(0, num_rows, block):
         part = slice(start, min(start + block, num_rows))
         part_rows = rows.narrow(part.start, part.stop)
-        z = capped[: part.stop - start].copy_(logits[part])
-        if not is_host(z.device) or not bool(part_rows.keep.all()):
+        t = bounded[: part.stop - start]
+        torch.div(logits[part].to(dtype), cap, out=t).tanh_()
+        if not is_host(t.device) or not bool(part_rows.keep.all()):
             # 0 · NaN is NaN: an ignored row must not meet the derivative below.
-            z.masked_fill_(~part_rows.keep[:, None], 0)
-        z.div_(cap).tanh_().mul_(cap)
+            t.masked_fill_(~part_rows.keep[:, None], 0)
         gradient = None
         if out is not None:
-            gradient = out[part] if scratch is None else scratch[: len(z)]
+            gradient = out[part] if scratch is None else scratch[: len(t)]
         losses[part] = loss_and_gradient(
-            z, part_rows, scaling.temperature, scaling.loss_scale, gradient_scale, gradient
+            t,
+            part_rows,
+            scaling.temperature / cap,  # t / (T / c) = z / T
+            scaling.loss_scale,
+            gradient_scale,
+            gradient,
         )
         if out is not None and gradient is not None:
-            gradient.mul_(z.div_(cap).square_().neg_().add_(1))
+            gradient.addcmul_(gradient, t.square_(), value=-1)
             if scratch is not None:
                 out[part] = gradient
     return losses

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparselogits.torch import buffers
+
 
 class WeightGradient:
     """The sum over chunks of gradientᵀ · x.
@@ -19,7 +21,7 @@ class WeightGradient:
         self._sum = (
             torch.zeros_like(weight, dtype=self._wide) if self._wide != weight.dtype else None
         )
-        self._product = torch.empty_like(weight)
+        self._product = buffers.empty(tuple(weight.shape), weight)
         self._empty = True
 
     def add(self, gradient: Tensor, x: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Forms of the losses, their measurement and their table, for `bench_loss.py`."""
