@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from tiny_run import add_arguments, cache_of, student_of
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
@@ -39,6 +40,7 @@ def main() -> None:
         learning_rate=options.learning_rate,
         seed=options.seed,
         dataloader_num_workers=options.workers,
+        bf16=torch.cuda.is_available(),
         save_steps=options.save_every,
         logging_steps=1,
         report_to=[],

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 import datasets
+import torch
 from tiny_run import add_arguments, cache_of, student_of, windows
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trl import SFTConfig
@@ -38,7 +39,7 @@ def main() -> None:
         report_to=[],
         remove_unused_columns=False,
         max_length=None,
-        bf16=False,
+        bf16=torch.cuda.is_available(),
         activation_checkpointing=True,
     )
     with args.main_process_first():
