@@ -204,6 +204,21 @@ def test_bfloat16_autocast_agrees_with_its_own_logits(tmp_path):
     assert losses[0] != pytest.approx(exact, abs=1e-6)  # it was in bfloat16
 
 
+def test_a_compiled_model_takes_the_path_over_logits(tmp_path, caplog):
+    model = student()
+    run = trainer(
+        tmp_path,
+        model,
+        per_device_train_batch_size=8,
+        torch_compile=True,
+        torch_compile_backend="eager",
+    )
+    expected = after_one_step(model, dense_loss(model, run.train_dataset.cache, range(8)))
+    run.train()
+    assert "LlamaForCausalLM is compiled as a whole" in caplog.text
+    assert_close(parameters(model), expected, 1e-5)
+
+
 def test_router_loss_is_added_with_its_coefficient(tmp_path):
     model = student(
         "Mixtral", num_local_experts=4, num_experts_per_tok=2, output_router_logits=True,

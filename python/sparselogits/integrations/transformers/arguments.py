@@ -94,7 +94,7 @@ def check_wrapped(trainer: Trainer, model: nn.Module) -> None:
     """
     accelerator = trainer.accelerator
     replicated = accelerator.distributed_type.name.startswith("MULTI_")
-    if replicated and accelerator.unwrap_model(model) is model:
+    if replicated and accelerator.unwrap_model(model, keep_torch_compile=False) is model:
         raise InvalidArgumentError(
             f"{type(model).__name__} is not wrapped in DistributedDataParallel, though there are "
             f"{accelerator.num_processes} processes: gradients would not be averaged. Was "

@@ -31,7 +31,8 @@ class SparseKDOptions:
         alpha: The share of the cross-entropy against the next token, from 0 to 1.
         fused: Compute the loss from hidden states and the head's weight, so that (B, S, V) logits
             never exist. None: where the head is a plain linear layer, with at most a scale and a
-            soft-cap behind it. True refuses other models; False computes logits.
+            soft-cap behind it, and `torch_compile` is off. True refuses other models; False
+            computes logits.
     """
 
     temperature: float = 1.0
@@ -143,12 +144,16 @@ class Student:
         if self._looked_at is not model:
             ids = arguments["input_ids"][:1, :_PROBE_TOKENS]
             options = {"use_cache": False} if "use_cache" in arguments else {}
-            self._map = find_logit_map(model, wrapped, ids, options)
+            # A compiled graph would not see another forward of the head, or compile it every step.
+            compiled = hasattr(wrapped, "_orig_mod")
+            self._map = None if compiled else find_logit_map(model, wrapped, ids, options)
             self._looked_at = model
             if self._map is None:
                 reason = (
-                    f"the head of {type(model).__name__} ({type(output_head(model)).__name__}) is "
-                    "not a plain linear layer followed by at most a scale and a soft-cap"
+                    f"{type(model).__name__} is compiled as a whole"
+                    if compiled
+                    else f"the head of {type(model).__name__} ({type(output_head(model)).__name__})"
+                    " is not a plain linear layer followed by at most a scale and a soft-cap"
                 )
                 if self.options.fused:
                     raise InvalidArgumentError(f"fused is True, but {reason}")

@@ -175,7 +175,7 @@ class SparseKDTrainerMixin(_Base):
         arguments.pop("labels", None)
         ids = arguments["input_ids"]
         result = self._student.loss(
-            self.accelerator.unwrap_model(model),
+            self.accelerator.unwrap_model(model, keep_torch_compile=False),
             model,
             arguments,
             targets.to(ids.device, non_blocking=True),
