@@ -21,7 +21,7 @@ def run(source: str, cache: sl.Cache, batch_size: int, output: Path) -> dict[str
     args = arguments(
         output,
         per_device_train_batch_size=batch_size,
-        per_device_eval_batch_size=3,
+        per_device_eval_batch_size=6,
         gradient_accumulation_steps=2,
         max_steps=2,
         learning_rate=0.5,

@@ -82,6 +82,31 @@ def test_fused_head_of_a_family_gives_the_loss_of_its_logits(tmp_path, family):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
+def test_a_bias_is_scaled_with_its_logits(tmp_path):
+    model = student("Cohere", logit_scale=0.25)
+    model.lm_head = torch.nn.Linear(16, 53)
+    run = trainer(tmp_path, model, kd=SparseKDOptions(fused=True), per_device_train_batch_size=8)
+    (batch,) = run.get_train_dataloader()
+    expected = dense_loss(model, run.train_dataset.cache, range(8))
+    loss = run.compute_loss(model, batch)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    (found,) = torch.autograd.grad(loss, [model.lm_head.bias])
+    (wanted,) = torch.autograd.grad(expected, [model.lm_head.bias])
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+
+
+def test_a_model_without_loss_keywords_accumulates_as_well(tmp_path):
+    class Strict(type(student())):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
+            return super().forward(input_ids=input_ids, use_cache=use_cache)
+
+    model = Strict(student().config)
+    run = trainer(tmp_path, model, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    expected = after_one_step(model, dense_loss(model, run.train_dataset.cache, range(8)))
+    run.train()
+    assert_close(parameters(model), expected, 1e-5)
+
+
 def test_scales_and_soft_caps_behind_the_head_are_found(tmp_path):
     found = {"Llama": LogitMap(), "Cohere": LogitMap(0.25), "Granite": LogitMap(0.25)}
     for family, expected in {**found, "Gemma2": LogitMap(1.0, 2.0)}.items():

@@ -12,7 +12,7 @@ import torch
 from processes_script import run
 from tiny import write_cache
 
-# Not a multiple of the evaluation's 2 · 3 sequences a step: one rank has fewer, or some twice.
+# The evaluation takes 2 · 6 sequences a step: in the last one a rank has none, or the first again.
 LENGTHS = [3, 4, 2, 5, 20, 24, 18, 22, 4, 21, 3, 23, 19, 6, 2, 20]
 
 
@@ -27,7 +27,7 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
