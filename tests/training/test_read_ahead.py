@@ -74,6 +74,30 @@ def test_plans_are_asked_for_as_far_ahead_as_said(caches: list[sl.Cache]) -> Non
     assert asked == [0, 1, 2, 3, 4]
 
 
+def test_as_many_batches_are_in_the_making_as_said(
+    caches: list[sl.Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting:
+        submitted = 0
+
+        def __init__(self, *arguments: Any) -> None:
+            self._prefetcher = make(*arguments)
+
+        def submit(self, *columns: Any) -> None:
+            Counting.submitted += 1
+            self._prefetcher.submit(*columns)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._prefetcher, name)
+
+    make = _core.Prefetcher
+    monkeypatch.setattr(_core, "Prefetcher", Counting)
+    stream = PlanReader(caches, prefetch_batches=3).stream(map(whole, range(10)))
+    for taken in range(1, 11):
+        next(stream)
+        assert Counting.submitted == min(taken + 3, 10)
+
+
 def test_threads_live_from_the_first_batch_to_the_last(caches: list[sl.Cache]) -> None:
     before = num_threads()
     reader = PlanReader(caches, num_threads=3)
