@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from sparselogits.errors import InvalidArgumentError, MismatchError
 from sparselogits.torch.batch import Batch
@@ -12,12 +14,14 @@ from sparselogits.torch.batch_plan import BatchPlan
 from sparselogits.torch.cache_list import CacheList
 from sparselogits.torch.epochs import Epochs, Mixture, Union
 from sparselogits.torch.interleave import shares_of
-from sparselogits.torch.samples import Samples
+from sparselogits.torch.samples import Samples, split_rows
 from sparselogits.torch.schedule import Schedule
 from sparselogits.torch.selection import SequenceFilter, select, selection_digest
 from sparselogits.torch.shuffling import Shuffling
 from sparselogits.torch.state import StateKey
 from sparselogits.torch.windows import WindowRule
+
+_SAMPLES_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +71,15 @@ class Course:
         key = StateKey(chosen.digest, shuffling.seed, schedule.global_batch, settings)
         return cls(schedule, shuffling.shuffle, samples, epochs, key, rule)
 
-    def plans(self, epoch: int, steps: Iterable[int]) -> Iterator[BatchPlan]:
+    def plans(self, epoch: int, steps: range) -> Iterator[BatchPlan]:
         """The batches of some steps, in turn."""
         draw = self._epochs.draw(epoch)
-        return (self._samples.plan(*draw(self.schedule.places(step))) for step in steps)
+        # Whatever is asked of NumPy costs the same for one sample as for some hundreds.
+        together = -(-_SAMPLES_AT_ONCE // self.schedule.batch_size)
+        for first in range(0, len(steps), together):
+            places = [self.schedule.places(step) for step in steps[first : first + together]]
+            plan = self._samples.plan(*draw(np.concatenate(places)))
+            yield from split_rows(plan, [len(batch) for batch in places])
 
     def finished(self, batch: Batch) -> Batch:
         """A batch as it is handed out: one with documents has them in every epoch's every batch."""

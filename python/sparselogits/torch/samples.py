@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,3 +53,19 @@ class Samples:
         for index, part in enumerate(parts):  # the pieces of a cache keep their order
             columns[:, owners == index] = part.sequences, part.starts, part.stops
         return BatchPlan(owners, columns[0], columns[1], columns[2], row_offsets)
+
+
+def split_rows(plan: BatchPlan, counts: Sequence[int]) -> Iterator[BatchPlan]:
+    """The plans of so many rows each that one plan is made of, end to end."""
+    row = 0
+    for count in counts:
+        row_offsets = plan.row_offsets[row : row + count + 1]
+        pieces = slice(row_offsets[0], row_offsets[-1])
+        yield BatchPlan(
+            plan.caches[pieces],
+            plan.sequences[pieces],
+            plan.starts[pieces],
+            plan.stops[pieces],
+            row_offsets - row_offsets[0],
+        )
+        row += count
