@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sparselogits.torch.shuffling import Shuffling
 from sparselogits.torch.state import StateKey
 from sparselogits.torch.windows import WindowRule
 
-_STEPS_OF_A_DRAW = 64
+_SAMPLES_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +71,17 @@ class Course:
         key = StateKey(chosen.digest, shuffling.seed, schedule.global_batch, settings)
         return cls(schedule, shuffling.shuffle, samples, epochs, key, rule)
 
-    def plans(self, epoch: int, steps: Iterable[int]) -> Iterator[BatchPlan]:
+    def plans(self, epoch: int, steps: range) -> Iterator[BatchPlan]:
         """The batches of some steps, in turn."""
         draw = self._epochs.draw(epoch)
-        unplanned = iter(steps)
-        # Array operations cost their number more than their elements: many batches are one plan
-        # first.
-        while together := list(islice(unplanned, _STEPS_OF_A_DRAW)):
-            places = [self.schedule.places(step) for step in together]
+        # Whatever is asked of NumPy costs the same for one sample as for some hundreds.
+        together = -(-_SAMPLES_AT_ONCE // self.schedule.batch_size)
+        for start in range(0, len(steps), together):
+            places = [self.schedule.places(step) for step in steps[start : start + together]]
             plan = self._samples.plan(*draw(np.concatenate(places)))
             last = 0
-            for part in places:
-                first, last = last, last + len(part)
+            for batch in places:
+                first, last = last, last + len(batch)
                 yield plan.rows(first, last)
 
     def finished(self, batch: Batch) -> Batch:
