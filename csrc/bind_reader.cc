@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "arrays.h"
 #include "bindings.h"
@@ -25,14 +27,16 @@ CheckPayload Check(bool verify) { return verify ? CheckPayload::kYes : CheckPayl
 
 std::unique_ptr<CacheReader> OpenCache(const std::vector<RowTuple>& tuples,
                                        const ShardConfig& config, const std::vector<Model>& models,
-                                       bool verify_checksums, size_t max_open_shards) {
+                                       bool verify_checksums, size_t max_open_shards,
+                                       bool shards_come_and_go) {
   std::vector<ShardRow> rows;
   for (const auto& [path, uuid, bytes, sequences, positions, entries] : tuples)
     rows.push_back({path, UuidFromHex(uuid), bytes, {positions, sequences, entries}});
   std::unique_ptr<CacheReader> reader;
   WithoutGil([&] {
     return CacheReader::Open(rows, config, ToModels(models), Check(verify_checksums), &reader,
-                             max_open_shards);
+                             max_open_shards,
+                             shards_come_and_go ? ShardFiles::kComeAndGo : ShardFiles::kAllThere);
   });
   return reader;
 }
@@ -76,6 +80,22 @@ py::tuple SequenceTable(const CacheReader& reader) {
   return py::make_tuple(ids, CopyArray<int64_t>(starts), fingerprints);
 }
 
+// sequence_ids, fingerprints, starts, lengths
+py::tuple Places(const CacheReader& reader, const InputArray<int64_t>& indices) {
+  std::vector<CacheReader::SequencePlace> places;
+  WithoutGil([&] { return reader.ReadPlaces(Span(indices), &places); });
+  const auto n = static_cast<py::ssize_t>(places.size());
+  py::array_t<uint64_t> ids(n), fingerprints(n);
+  py::array_t<int64_t> starts(n), lengths(n);
+  for (size_t i = 0; i < places.size(); ++i) {
+    ids.mutable_data()[i] = places[i].info.sequence_id;
+    fingerprints.mutable_data()[i] = places[i].info.fingerprint;
+    starts.mutable_data()[i] = places[i].start;
+    lengths.mutable_data()[i] = places[i].length;
+  }
+  return py::make_tuple(ids, fingerprints, starts, lengths);
+}
+
 py::dict DescribeShard(const ShardReader& reader) {
   py::dict dict;
   dict["config"] = reader.header().config;
@@ -99,6 +119,33 @@ py::dict ReadShardInfo(const std::string& path, const std::vector<Model>& models
   py::dict dict = DescribeShard(*reader);
   dict["metadata_json"] = ToPython(metadata);
   return dict;
+}
+
+// Where the index of a shard begins, from nothing but its first and last bytes.
+uint64_t IndexOffset(const std::string& path, std::string_view header, std::string_view footer) {
+  ShardHeader start;
+  Footer end;
+  WithoutGil([&] {
+    if (header.size() < kHeaderLength || footer.size() != kFooterLength)
+      return Status::InvalidArgument("a header and a footer are needed, got " +
+                                     std::to_string(header.size()) + " and " +
+                                     std::to_string(footer.size()) + " bytes");
+    SPARSELOGITS_RETURN_IF_ERROR(DecodeHeader(View(header), &start).In(path));
+    return DecodeFooter(View(footer), start.uuid, &end).In(path);
+  });
+  return end.index_offset;
+}
+
+// first byte and end of each SEQS frame; the end is the furthest that it can have
+std::vector<std::pair<uint64_t, uint64_t>> SequenceFrames(const std::string& path,
+                                                          const std::vector<Model>& models) {
+  std::unique_ptr<ShardReader> reader;
+  WithoutGil(
+      [&] { return ShardReader::Open(path, ToModels(models), CheckPayload::kYes, &reader); });
+  std::vector<std::pair<uint64_t, uint64_t>> frames;
+  for (uint32_t i = 0; i < reader->index().num_sequence_frames(); ++i)
+    frames.push_back(reader->SequenceFrameRange(i));
+  return frames;
 }
 
 py::dict SectionBits(const FrameSections& s, uint64_t index_bits) {
@@ -177,15 +224,31 @@ py::dict VerifyShardFile(const std::string& path, const std::vector<Model>& mode
 void BindReader(py::module_& module) {
   py::class_<CacheReader>(module, "CacheReader")
       .def(py::init(&OpenCache), py::arg("rows"), py::arg("config"), py::arg("models"),
-           py::arg("verify_checksums"), py::arg("max_open_shards") = kMaxOpenShards)
+           py::arg("verify_checksums"), py::arg("max_open_shards") = kMaxOpenShards,
+           py::arg("shards_come_and_go") = false)
       .def_property_readonly("num_sequences", &CacheReader::num_sequences)
       .def_property_readonly("num_positions", &CacheReader::num_positions)
       .def_property_readonly("num_entries", &CacheReader::num_entries)
       .def("read_sequences", &ReadSequences, py::arg("indices").noconvert(), py::arg("start") = 0,
            py::arg("stop") = -1)
       .def("read_positions", &ReadPositions, py::arg("positions").noconvert())
-      .def("sequence_table", &SequenceTable);
+      .def("places", &Places, py::arg("indices").noconvert())
+      .def("sequence_table", &SequenceTable)
+      .def(
+          "admit",
+          [](const CacheReader& reader, int64_t shard) {
+            WithoutGil([&] { return reader.Admit(shard); });
+          },
+          py::arg("shard"))
+      .def(
+          "dismiss",
+          [](const CacheReader& reader, int64_t shard) {
+            WithoutGil([&] { return reader.Dismiss(shard); });
+          },
+          py::arg("shard"));
   module.def("read_shard_info", &ReadShardInfo, py::arg("path"), py::arg("models"));
+  module.def("index_offset", &IndexOffset, py::arg("path"), py::arg("header"), py::arg("footer"));
+  module.def("sequence_frames", &SequenceFrames, py::arg("path"), py::arg("models"));
   module.def("verify_shard", &VerifyShardFile, py::arg("path"), py::arg("models"),
              py::arg("keep_going"), py::arg("progress") = py::none());
 }

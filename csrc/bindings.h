@@ -10,6 +10,7 @@ void BindModel(pybind11::module_& module);
 void BindLock(pybind11::module_& module);
 void BindWriter(pybind11::module_& module);
 void BindReader(pybind11::module_& module);
+void BindLoader(pybind11::module_& module);
 void BindHashes(pybind11::module_& module);
 void BindLoss(pybind11::module_& module);
 void BindLz4(pybind11::module_& module);

@@ -14,6 +14,7 @@ const char* ExceptionName(StatusCode code) {
     case StatusCode::kTruncated: return "TruncatedError";
     case StatusCode::kUnsupported: return "UnsupportedError";
     case StatusCode::kIo: return "CacheIOError";
+    case StatusCode::kInternal:
     case StatusCode::kOk: break;
   }
   return "SparseLogitsError";

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   sparselogits::python::BindLock(module);
   sparselogits::python::BindWriter(module);
   sparselogits::python::BindReader(module);
+  sparselogits::python::BindLoader(module);
   sparselogits::python::BindHashes(module);
   sparselogits::python::BindLoss(module);
   sparselogits::python::BindLz4(module);

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,22 +10,12 @@ import torch
 
 from estimators.biased import TopK
 from estimators.blocks import Block
-from estimators.gradients import Angle, Batch
+from estimators.gradients import Batch
 from estimators.table import Row
 from estimators.teacher_rows import Regime
+from sparselogits.torch.meters import GradientAngleMeter, MeanGradientAngle
 
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class MeanAngle:
-    """Means over batches and their standard errors, NaN for a single batch."""
-
-    degrees: float
-    degrees_error: float
-    norm_ratio: float
-    norm_error: float
-    batches: int
 
 
 def mean_angles(
@@ -38,7 +26,7 @@ def mean_angles(
     windows: Sequence[Sequence[int]],
     length: int,
     log: Log,
-) -> list[MeanAngle]:
+) -> list[MeanGradientAngle]:
     """One for each row.
 
     Args:
@@ -46,21 +34,22 @@ def mean_angles(
         windows: The windows of each batch.
         length: How many positions of each window, from its start.
     """
-    found: list[list[Angle]] = [[] for _ in rows]
+    meters = [GradientAngleMeter() for _ in rows]
     for number, members in enumerate(windows):
         block = _block(regime, members, input_ids.shape[1], length)
         p = torch.from_numpy(dense(block, student.get_output_embeddings().weight.shape[0]))
         batch = Batch(student, input_ids[list(members), :length], p, regime.temperature)
         del p
-        for row, angles in zip(rows, found, strict=True):
+        for row, meter in zip(rows, meters, strict=True):
             target = row.estimator.draw(block, row.size, 1000 + number)
             is_ghost = isinstance(row.estimator, TopK) and row.estimator.rest == "ghost"
-            angles.append(batch.ghost_angle(target) if is_ghost else batch.angle(target))
+            gradient = batch.ghost_gradient(target) if is_ghost else batch.gradient(target)
+            meter.update(gradient, batch.full)
         log(
             f"{regime.name}: gradients of batch {number + 1} of {len(windows)}, {len(block.p)} "
             f"positions, KL(teacher ‖ student) {batch.divergence:.3f}"
         )
-    return [_mean(angles) for angles in found]
+    return [meter.compute() for meter in meters]
 
 
 def dense(block: Block, vocab_size: int) -> np.ndarray:
@@ -81,14 +70,4 @@ def _block(regime: Regime, windows: Sequence[int], stride: int, length: int) -> 
         np.concatenate(ids) if ids else None,
         np.concatenate([part.labels for part in parts]),
         parts[0].first_row,
-    )
-
-
-def _mean(angles: list[Angle]) -> MeanAngle:
-    degrees = np.array([angle.degrees for angle in angles])
-    norms = np.array([angle.norm_ratio for angle in angles])
-    count = len(angles)
-    error = [v.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan for v in (degrees, norms)]
-    return MeanAngle(
-        float(degrees.mean()), float(error[0]), float(norms.mean()), float(error[1]), count
     )

@@ -9,8 +9,6 @@ back through the backbone, once a target.
 from __future__ import annotations
 
 import copy
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +19,6 @@ from torch.nn import functional
 from estimators.blocks import Target
 
 NOISE = 0.05  # of the standard deviation of each matrix
-
-
-@dataclass(frozen=True)
-class Angle:
-    """Attributes:
-    degrees: To the gradient of full distillation.
-    norm_ratio: To its norm.
-    """
-
-    degrees: float
-    norm_ratio: float
 
 
 def perturbed(teacher: Any, noise: float = NOISE, seed: int = 0) -> Any:
@@ -85,16 +72,15 @@ class Batch:
                 self._of_q[rows] = self._q[rows] @ self._head
                 of_p[rows] = p @ self._head
         self.divergence = divergence / len(probabilities)  # KL(teacher ‖ student), nats
-        self._full = self._backward(self._of_q - of_p)
-        self._full_norm = _dot(self._full, self._full) ** 0.5
+        self.full = self._backward(self._of_q - of_p)  # the gradient of full distillation
 
-    def angle(self, target: Target) -> Angle:
-        """Of the gradient of Σ w (lse - z), for weights that sum to W in a row."""
+    def gradient(self, target: Target) -> tuple[Tensor, ...]:
+        """Of Σ w (lse - z), for weights that sum to W in a row."""
         weights = torch.from_numpy(target.weights).float()
         sums = torch.zeros(target.num_rows).index_add_(0, torch.from_numpy(target.rows), weights)
-        return self._angle(sums[:, None] * self._of_q - self._gathered(target, weights))
+        return self._backward(sums[:, None] * self._of_q - self._gathered(target, weights))
 
-    def ghost_angle(self, target: Target) -> Angle:
+    def ghost_gradient(self, target: Target) -> tuple[Tensor, ...]:
         """The same for K tokens and a class "none of them" that both models have.
 
         Its logit gradient is q - p on the K tokens and q (1 - p_rest / q_rest) elsewhere.
@@ -105,7 +91,7 @@ class Batch:
         p_rest = 1 - torch.zeros(target.num_rows).index_add_(0, rows, p)
         q_rest = 1 - torch.zeros(target.num_rows).index_add_(0, rows, q)
         elsewhere = 1 - p_rest / q_rest
-        return self._angle(
+        return self._backward(
             elsewhere[:, None] * self._of_q - self._gathered(target, p - q + elsewhere[rows] * q)
         )
 
@@ -120,17 +106,7 @@ class Batch:
             per_sample_weights=weights,
         )
 
-    def _angle(self, of_hidden: Tensor) -> Angle:
-        gradient = self._backward(of_hidden)
-        norm = _dot(gradient, gradient) ** 0.5
-        cosine = _dot(gradient, self._full) / (norm * self._full_norm)
-        return Angle(math.degrees(math.acos(max(-1.0, min(1.0, cosine)))), norm / self._full_norm)
-
     def _backward(self, of_hidden: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(
             self._hidden, self._parameters, of_hidden / len(of_hidden), retain_graph=True
         )
-
-
-def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> float:
-    return sum(float(torch.dot(x.flatten(), y.flatten())) for x, y in zip(a, b, strict=True))

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from estimators.angles import MeanAngle
 from estimators.biased import SelfNormalised, TopK
 from estimators.table import Row
+from sparselogits.torch.meters import MeanGradientAngle
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Line:
     """A row of the study with its angles at few and at many positions."""
 
     row: Row
-    few: MeanAngle
-    many: MeanAngle
+    few: MeanGradientAngle
+    many: MeanGradientAngle
 
     @property
     def is_ghost(self) -> bool:
@@ -120,7 +120,7 @@ def _angle_table(lines: Sequence[Line]) -> str:
     return "\n".join(out)
 
 
-def _angle(angle: MeanAngle) -> str:
+def _angle(angle: MeanGradientAngle) -> str:
     return (
         f"{angle.degrees:.1f}° ± {angle.degrees_error:.1f}, "
         f"{angle.norm_ratio:.2f} ± {angle.norm_error:.2f}"

@@ -1,10 +1,22 @@
 """Private: use the sparselogits package. Arrays must be C-contiguous, of exactly these dtypes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+# input_ids, labels, offsets, token_ids, weights, lengths, sequence_ids, fingerprints
+_BatchArrays: TypeAlias = tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.uint64],
+    npt.NDArray[np.uint64],
+]
 
 class ShardConfig:
     def __init__(
@@ -90,6 +102,7 @@ class CacheReader:
         models: list[CodecModel],
         verify_checksums: bool,
         max_open_shards: int = 512,
+        shards_come_and_go: bool = False,
     ) -> None: ...
     @property
     def num_sequences(self) -> int: ...
@@ -116,10 +129,48 @@ class CacheReader:
         npt.NDArray[np.float32] | None,
         npt.NDArray[np.int32] | None,
     ]: ...
+    def places(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[
+        npt.NDArray[np.uint64],
+        npt.NDArray[np.uint64],
+        npt.NDArray[np.int64],
+        npt.NDArray[np.int64],
+    ]: ...
+    def admit(self, shard: int) -> None: ...
+    def dismiss(self, shard: int) -> None: ...
     def sequence_table(
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]: ...
 
+class PieceReader:
+    def __init__(
+        self, caches: list[CacheReader], pad_token_id: int, max_free_arrays: int
+    ) -> None: ...
+    def read(
+        self,
+        caches: npt.NDArray[np.int32],
+        sequences: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+        row_offsets: npt.NDArray[np.int64],
+    ) -> _BatchArrays: ...
+
+class Prefetcher:
+    def __init__(self, reader: PieceReader, num_threads: int) -> None: ...
+    def submit(
+        self,
+        caches: npt.NDArray[np.int32],
+        sequences: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        stops: npt.NDArray[np.int64],
+        row_offsets: npt.NDArray[np.int64],
+    ) -> None: ...
+    def next(self) -> _BatchArrays: ...
+    def close(self) -> None: ...
+
+def index_offset(path: str, header: bytes, footer: bytes) -> int: ...
+def sequence_frames(path: str, models: list[CodecModel]) -> list[tuple[int, int]]: ...
 def read_shard_info(path: str, models: list[CodecModel]) -> dict[str, Any]: ...
 def verify_shard(
     path: str,

@@ -73,7 +73,7 @@ def checked_window(cache: Cache, source: TokenSource, index: int) -> npt.NDArray
         InvalidArgumentError: They are not 1-D integers.
     """
     window = integer_array(f"input_ids[{index}]", source[index])
-    if fingerprint_if_tokens(window) != int(cache.fingerprints[index]):
+    if fingerprint_if_tokens(window) != cache.fingerprint_of(index):
         raise FingerprintMismatchError(describe_mismatch(cache, index, window))
     return window
 

@@ -20,6 +20,11 @@ def model_file(digest: int) -> str:
     return f"model-{digest:016x}.slm"
 
 
+def model_digest(file: str) -> str:
+    """The digest that a model's name states, 16 hex digits."""
+    return file.removeprefix("model-").removesuffix(".slm")
+
+
 def read_model(directory: Path, file: str) -> _core.CodecModel:
     """A model of a cache, whose name states its digest.
 
@@ -29,7 +34,7 @@ def read_model(directory: Path, file: str) -> _core.CodecModel:
     """
     path = plain_file(directory, file, "model")
     data = read_model_bytes(path)
-    stated = file.removeprefix("model-").removesuffix(".slm")
+    stated = model_digest(file)
     found = f"{_core.xxh64(data):016x}"
     if found != stated:
         raise CorruptionError(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sparselogits.cache_models import model_file
 from sparselogits.codec_model import CodecModel
-from sparselogits.manifest import shard_path
 from sparselogits.reader import Cache
 from sparselogits.reader import open as open_cache
 from sparselogits.record_stats import RecordStats
@@ -60,9 +59,9 @@ def inspect_cache(path: str | os.PathLike[str], progress: Progress | None = None
     models = [model.core for model in cache.models]
     shards = []
     done = 0
-    for row in manifest.shards:
+    for number, row in enumerate(manifest.shards):
         report = _after(progress, done, sum(row.bytes for row in manifest.shards))
-        found = verify_shard(shard_path(Path(cache.path), row.file), models, report)
+        found = cache._reading_shard(number, partial(verify_shard, models=models, progress=report))
         digest = found["model_digest"]
         bits.update(found["sections"])
         done += row.bytes

@@ -172,10 +172,15 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
         metadata=parser.metadata(root),
         shards=rows,
         complete=parser.member(root, "complete", bool),
-        digest=hashlib.sha256(data).hexdigest(),
+        digest=manifest_digest(data),
         num_bytes=len(data),
         models=tuple(sorted(models)),
     )
+
+
+def manifest_digest(data: bytes) -> str:
+    """What stands for every byte of a cache: the SHA-256 of its manifest, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:

@@ -4,127 +4,101 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from sparselogits.arrays import integer_array
-from sparselogits.cache_models import sound_models
+from sparselogits.cache_facts import CacheFacts
 from sparselogits.checks import boolean, integer
-from sparselogits.codec_model import CodecModel
-from sparselogits.config import CacheConfig
 from sparselogits.directory import local_directory
-from sparselogits.errors import (
-    InvalidArgumentError,
-    MismatchError,
-    SequenceNotFoundError,
-)
-from sparselogits.manifest import Manifest
-from sparselogits.readable import readable_manifest
-from sparselogits.sequence_table import SequenceTable
-from sparselogits.shard_set import open_shards
-from sparselogits.sparse import SparseLogits, weights_of_counts
-from sparselogits.verify import VerifyReport, verify_cache
+from sparselogits.errors import InvalidArgumentError, SequenceNotFoundError
+from sparselogits.local_shards import LocalShards
+from sparselogits.manifest import shard_path
+from sparselogits.remote.location import is_url
+from sparselogits.sequence_table import SequencePlaces, SequenceTable
+from sparselogits.shard_access import ShardAccess
+from sparselogits.sparse import SparseLogits, sparse_logits
+from sparselogits.verify import VerifyReport, verify_files
+
+if TYPE_CHECKING:
+    from sparselogits.remote.open_cache import RemotePlace
 
 _MAX_INDEX = (1 << 62) - 1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
+T = TypeVar("T")
+
 
 def open(
-    path: str | os.PathLike[str], *, verify_checksums: bool = True, digest: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    verify_checksums: bool = True,
+    digest: str | None = None,
+    local_cache: str | os.PathLike[str] | None = None,
+    local_cache_bytes: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    num_fetchers: int | None = None,
 ) -> Cache:
     """Opens a cache for reading and validates its manifest, its models and its shards' structure.
 
     An unfinished cache that has been recovered opens too; its `complete` is False.
 
+    At a URL, a shard is fetched when it is first read, compared with its SHA-256, and validated
+    then. The last four arguments are for URLs alone (docs/remote.md).
+
     Args:
-        path: The cache's directory.
+        path: The cache's directory, or a URL for fsspec: `s3://…`, `hf://…`, `file://…`.
         verify_checksums: Whether a block's checksum is compared when it is first read. Bounds are
             checked in any case.
         digest: `Cache.digest` of the cache that is meant: another one is refused.
+        local_cache: The directory for fetched shards, of any number of caches and processes.
+            Default: SPARSELOGITS_CACHE, else `sparselogits` in the user's cache directory.
+        local_cache_bytes: What the shards there may add up to. Default: 64 GiB.
+        storage_options: What fsspec's file system takes: credentials, an endpoint. Default: what
+            the environment says.
+        num_fetchers: Shards fetched at a time. Default: 4.
 
     Raises:
-        CacheIOError: There is no cache, only an unfinished one, or the system refused.
+        CacheIOError: There is no cache, only an unfinished one, or the system refused. At a URL:
+            it cannot be fetched; names the URL, the attempts and the cause.
         FormatError: Something there is damaged, foreign or newer; names file, offset and field.
         MismatchError: The cache has another digest.
-        InvalidArgumentError: `path` is not a local path, or `digest` not 64 hex digits.
+        InvalidArgumentError: An argument is wrong, or a package is missing that the URL needs.
     """
     if digest is not None and not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
         raise InvalidArgumentError(f"digest must be 64 lower-case hex digits, got {digest!r}")
-    return Cache(local_directory(path), boolean("verify_checksums", verify_checksums), digest)
+    place: Path | RemotePlace
+    if is_url(path):
+        from sparselogits.remote.open_cache import remote_place
+
+        place = remote_place(
+            str(path), local_cache, local_cache_bytes, storage_options, num_fetchers
+        )
+    else:
+        place = local_directory(path)
+    return Cache(place, boolean("verify_checksums", verify_checksums), digest)
 
 
-class Cache:
+class Cache(CacheFacts):
     """An open cache, from `sparselogits.open`: a sequence of `SparseLogits`.
 
-    Safe to use from several threads at once and after a fork. Pickling stores the path and the
-    digest: unpickling opens the cache again and refuses one that has changed.
+    Safe to use from several threads at once and after a fork. Pickling stores the path (of a remote
+    cache all options too, credentials among them) and the digest: unpickling opens the cache again
+    and refuses one that has changed.
     """
 
-    def __init__(self, directory: Path, verify_checksums: bool, digest: str | None = None) -> None:
-        self._directory = directory
+    def __init__(
+        self, place: Path | RemotePlace, verify_checksums: bool, digest: str | None = None
+    ) -> None:
+        super().__init__(_shard_access(place, verify_checksums, digest))
+        self._place = place
         self._verify_checksums = verify_checksums
-        self._manifest = readable_manifest(directory)
-        if digest is not None and digest != self._manifest.digest:
-            raise MismatchError(
-                f"{directory} has changed: its digest is {self._manifest.digest}, not {digest}"
-            )
-        models = sound_models(directory, self._manifest)
-        self._models = tuple(map(CodecModel, models))
-        self._reader = open_shards(directory, self._manifest, verify_checksums, models)
         self._table: SequenceTable | None = None
-
-    @property
-    def path(self) -> str:
-        """The absolute path of the directory."""
-        return str(self._directory)
-
-    @property
-    def config(self) -> CacheConfig:
-        return self._manifest.config
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        return dict(self._manifest.metadata)
-
-    @property
-    def manifest(self) -> Manifest:
-        return self._manifest
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest, which names every shard with its own: 64 hex digits."""
-        return self._manifest.digest
-
-    @property
-    def complete(self) -> bool:
-        """Whether a writer closed this cache; False while one is at work and after a recovery."""
-        return self._manifest.complete
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files of the cache: the manifest, the shards and the models."""
-        return self._manifest.cache_bytes
-
-    @property
-    def models(self) -> tuple[CodecModel, ...]:
-        """What the shards of a compact cache are coded with; empty where none needs one."""
-        return self._models
-
-    @property
-    def num_sequences(self) -> int:
-        return self._reader.num_sequences
-
-    @property
-    def num_positions(self) -> int:
-        return self._reader.num_positions
-
-    @property
-    def num_entries(self) -> int:
-        return self._reader.num_entries
 
     @property
     def sequence_ids(self) -> npt.NDArray[np.uint64]:
@@ -145,9 +119,6 @@ class Cache:
     def fingerprints(self) -> npt.NDArray[np.uint64]:
         """(n,) uint64: `fingerprint_tokens` of each sequence's input tokens. Read-only."""
         return self._sequences().fingerprints
-
-    def __len__(self) -> int:
-        return self._reader.num_sequences
 
     def __contains__(self, sequence_id: object) -> bool:
         """Whether the cache has a sequence of this id."""
@@ -213,8 +184,27 @@ class Cache:
             raise InvalidArgumentError(
                 f"positions must be from 0 to {self.num_positions - 1}, got {wrong}"
             )
-        offsets, token_ids, counts, weights, input_ids = self._reader.read_positions(wanted)
-        return self._result(offsets, token_ids, counts, weights, input_ids)
+        return sparse_logits(
+            self.config,
+            *self._shards.reading(
+                lambda: self._shards.bounds.of_positions(wanted),
+                lambda: self._reader.read_positions(wanted),
+            ),
+        )
+
+    def prefetch(self, sequence_indices: npt.ArrayLike) -> None:
+        """Has the shards of these sequences fetched, in this order, by threads of their own.
+
+        Returns at once. What does not fit into the local cache beside shards that are in use or
+        were fetched ahead is fetched when it is read. Nothing to do for a local cache.
+
+        Raises:
+            SequenceNotFoundError: An index is not from 0 to len - 1.
+            InvalidArgumentError: Not one-dimensional or not integers.
+        """
+        wanted = integer_array("sequence_indices", sequence_indices)
+        self._check_indices(wanted)
+        self._shards.prefetch(wanted)
 
     def index_of(self, sequence_id: int) -> int:
         """The index of the sequence with this id.
@@ -240,16 +230,15 @@ class Cache:
             FormatError: The first fault; names file, offset, field, reason and sequences.
             MismatchError: The manifest has changed since the cache was opened.
         """
-        return verify_cache(
-            self._directory,
-            self.digest,
+        return verify_files(
+            self._shards.files_to_verify(),
             keep_going=keep_going,
             num_threads=num_threads,
             progress=progress,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cache, (self._directory, self._verify_checksums, self.digest)
+        return Cache, (self._place, self._verify_checksums, self.digest)
 
     def __repr__(self) -> str:
         config = self.config
@@ -269,11 +258,15 @@ class Cache:
     def _read_sequences(
         self, indices: npt.NDArray[np.int64], start: int, stop: int
     ) -> SparseLogits:
-        offsets, token_ids, counts, weights, input_ids, sequence_offsets = (
-            self._reader.read_sequences(indices, start, stop)
+        reader = self._reader
+        read, places = self._shards.reading(
+            lambda: self._shards_of(indices),
+            lambda: (reader.read_sequences(indices, start, stop), reader.places(indices)),
         )
-        ids = self._sequences().ids[indices]
-        return self._result(
+        offsets, token_ids, counts, weights, input_ids, sequence_offsets = read
+        ids = places[0]
+        return sparse_logits(
+            self.config,
             offsets,
             token_ids,
             counts,
@@ -284,32 +277,59 @@ class Cache:
             sequence_offsets=sequence_offsets,
         )
 
-    def _result(
-        self,
-        offsets: npt.NDArray[np.int64],
-        token_ids: npt.NDArray[np.int32],
-        counts: npt.NDArray[np.uint16] | None,
-        weights: npt.NDArray[np.float32] | None,
-        input_ids: npt.NDArray[np.int32] | None,
-        **sequences: Any,
-    ) -> SparseLogits:
-        config = self.config
-        if weights is None:
-            assert counts is not None
-            weights = weights_of_counts(counts, config.rounds)
-        return SparseLogits(
-            offsets,
-            token_ids,
-            counts,
-            weights,
-            config.rounds,
-            config.vocab_size,
-            input_ids,
-            **sequences,
-        )
-
     def _sequences(self) -> SequenceTable:
         table = self._table
         if table is None:  # two threads may both read it: a fork could copy a lock that is held
-            self._table = table = SequenceTable(*self._reader.sequence_table())
+            self._table = table = self._shards.sequence_table()
         return table
+
+    def length_of(self, index: int) -> int:
+        """Positions of the sequence at an index, without the table of all.
+
+        Raises:
+            SequenceNotFoundError: `index` is not from 0 to len - 1.
+        """
+        return int(self._places(index).lengths[0])
+
+    def fingerprint_of(self, index: int) -> int:
+        """`fingerprint_tokens` of the sequence at an index, without the table of all.
+
+        Raises:
+            SequenceNotFoundError: `index` is not from 0 to len - 1.
+        """
+        return int(self._places(index).fingerprints[0])
+
+    def _places(self, indices: npt.ArrayLike) -> SequencePlaces:
+        """What is known of these sequences, from their shards alone."""
+        wanted = integer_array("indices", np.atleast_1d(indices))
+        self._check_indices(wanted)
+        return SequencePlaces(
+            *self._shards.reading(
+                lambda: self._shards_of(wanted), lambda: self._reader.places(wanted)
+            )
+        )
+
+    def _shards_of(self, indices: npt.NDArray[np.int64]) -> list[int]:
+        """The numbers of the shards that hold these sequences. REQUIRES: they are there."""
+        return self._shards.bounds.of_sequences(indices)
+
+    def _reading_shard(self, number: int, read: Callable[[Path], T]) -> T:
+        """Does `read` with the file of a shard."""
+        directory, file = self._shards.shard_directory, self._manifest.shards[number].file
+        return self._shards.reading(lambda: [number], lambda: read(shard_path(directory, file)))
+
+    def _hold(
+        self, shards: Sequence[int], *, wait: bool = True
+    ) -> AbstractContextManager[object] | None:
+        """Keeps shards readable until the result's `__exit__`: see `ShardAccess.hold`."""
+        return self._shards.hold(shards, wait=wait)
+
+
+def _shard_access(
+    place: Path | RemotePlace, verify_checksums: bool, digest: str | None
+) -> ShardAccess:
+    if isinstance(place, Path):
+        return LocalShards(place, verify_checksums, digest)
+    from sparselogits.remote.open_cache import RemoteCache
+
+    return RemoteCache(place, verify_checksums, digest)

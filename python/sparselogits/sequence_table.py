@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -51,3 +53,18 @@ class SequenceTable:
         held = self.ids[candidates] == sequence_ids[inside]
         indices[inside[held]] = candidates[held]
         return indices
+
+
+class SequencePlaces(NamedTuple):
+    """What is known of n sequences.
+
+    Attributes:
+        ids, fingerprints: (n,) uint64.
+        starts: (n,) int64: the global position at which each starts.
+        lengths: (n,) int64, in positions.
+    """
+
+    ids: npt.NDArray[np.uint64]
+    fingerprints: npt.NDArray[np.uint64]
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]

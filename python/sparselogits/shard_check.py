@@ -17,6 +17,7 @@ from sparselogits.config import CacheConfig
 from sparselogits.durable import file_sha256
 from sparselogits.errors import CorruptionError, SparseLogitsError
 from sparselogits.fault import Fault
+from sparselogits.files_to_verify import FilesToVerify
 from sparselogits.manifest import ShardRow, shard_path
 from sparselogits.manifest_parser import shard_metadata
 
@@ -65,6 +66,26 @@ def verify_shard(
         raise found["faults"][0]["error"]
     shard_metadata(os.fspath(path), found["metadata_json"])
     return found
+
+
+def check_held(
+    files: FilesToVerify, number: int, first_sequence: int, check: Callable[[], ShardCheck]
+) -> ShardCheck:
+    """Does a check of a shard while it is held, and again where that was a copy that is damaged.
+
+    Args:
+        files: Of the cache.
+        number: Of the shard.
+        first_sequence: The index in the cache of the shard's first sequence.
+        check: Returns what it finds.
+    """
+    try:
+        with files.hold([number]):
+            found = check()
+            return check() if found.faults and files.renew(number) else found
+    except SparseLogitsError as error:
+        last_sequence = first_sequence + files.manifest.shards[number].sequences
+        return ShardCheck([(error, Fault.of(error, first_sequence, last_sequence))])
 
 
 def check_records(

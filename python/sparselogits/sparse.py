@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselogits.checks import integer
+from sparselogits.config import CacheConfig
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,3 +84,28 @@ def weights_of_counts(counts: npt.NDArray[np.uint16], rounds: int) -> npt.NDArra
     """What a loss consumes: (E,) float32, counts / rounds, each rounded once."""
     weights: npt.NDArray[np.float32] = np.divide(counts, np.float32(rounds), dtype=np.float32)
     return weights
+
+
+def sparse_logits(
+    config: CacheConfig,
+    offsets: npt.NDArray[np.int64],
+    token_ids: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.uint16] | None,
+    weights: npt.NDArray[np.float32] | None,
+    input_ids: npt.NDArray[np.int32] | None,
+    **sequences: Any,
+) -> SparseLogits:
+    """What the core has read from a cache of this configuration."""
+    if weights is None:
+        assert counts is not None
+        weights = weights_of_counts(counts, config.rounds)
+    return SparseLogits(
+        offsets,
+        token_ids,
+        counts,
+        weights,
+        config.rounds,
+        config.vocab_size,
+        input_ids,
+        **sequences,
+    )

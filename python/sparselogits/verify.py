@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sparselogits.cache_models import CacheModels
 from sparselogits.checks import boolean, integer
-from sparselogits.directory import list_directory, local_directory
-from sparselogits.errors import CorruptionError, FormatError, MismatchError, SparseLogitsError
+from sparselogits.directory import local_directory
+from sparselogits.errors import CorruptionError, FormatError, SparseLogitsError
 from sparselogits.fault import Fault
-from sparselogits.manifest import MANIFEST_NAME, Manifest, read_manifest
-from sparselogits.shard_check import Progress, ShardCheck, check_digest, check_records
+from sparselogits.files_to_verify import FilesToVerify, files_in
+from sparselogits.manifest import Manifest
+from sparselogits.remote.location import is_url
+from sparselogits.shard_check import Progress, ShardCheck, check_digest, check_held, check_records
 
 OnFault = Callable[[Fault], None]
 
@@ -70,7 +71,8 @@ def verify(
     Shards are memory-mapped and checked frame by frame: memory does not grow with the cache.
 
     Args:
-        path: The cache's directory.
+        path: The cache's directory, or a URL (`sparselogits.open`): what is not local is fetched,
+            a shard for each thread at a time.
         keep_going: List every fault in the report instead of raising the first one.
         num_threads: Shards checked at a time; default: one for each usable core.
         progress: Called with the bytes done and the bytes to do, from several threads, one at a
@@ -85,8 +87,14 @@ def verify(
         MismatchError: The manifest was replaced meanwhile.
         InvalidArgumentError: An argument is wrong.
     """
-    return verify_cache(
-        local_directory(path),
+    if is_url(path):
+        from sparselogits.reader import open as open_cache  # which imports this module
+
+        files = open_cache(path)._shards.files_to_verify()
+    else:
+        files = files_in(local_directory(path))
+    return verify_files(
+        files,
         keep_going=keep_going,
         num_threads=num_threads,
         progress=progress,
@@ -94,23 +102,20 @@ def verify(
     )
 
 
-def verify_cache(
-    directory: Path,
-    digest: str | None = None,
+def verify_files(
+    files: FilesToVerify,
     *,
     keep_going: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
     on_fault: OnFault | None = None,
 ) -> VerifyReport:
-    """As `verify`; `digest` is that of a manifest read before, which must still be the same."""
+    """As `verify`."""
     keep_going = boolean("keep_going", keep_going)
     if num_threads is None:
         num_threads = len(os.sched_getaffinity(0))
     num_threads = integer("num_threads", num_threads, 1, _MAX_THREADS)
-    manifest = read_manifest(directory)
-    if digest is not None and digest != manifest.digest:
-        raise MismatchError(f"{directory} has changed since it was opened")
+    manifest = files.manifest
     size = sum(row.bytes for row in manifest.shards)
     faults: list[Fault] = []
     ids: list[npt.NDArray[np.uint64]] = []
@@ -122,19 +127,17 @@ def verify_cache(
         if on_fault is not None:
             on_fault(fault)
 
-    models = CacheModels.listed(directory, manifest)
+    models = CacheModels.listed(files.model_directory, manifest)
     blamed: set[str | None] = set()
-    for check in _check_shards(
-        directory, manifest, models, keep_going, num_threads, _Meter(progress, 2 * size)
-    ):
+    for check in _check_shards(files, models, keep_going, num_threads, _Meter(progress, 2 * size)):
         for found in check.faults:
             take(*found)
             blamed.add(found[1].path)
         ids.append(check.sequence_ids)
     for file, error in models.faults.items():
-        if str(directory / file) not in blamed:  # no shard that can be read needs it
+        if str(files.model_directory / file) not in blamed:  # no shard that can be read needs it
             take(error, Fault.of(error))
-    repeated = _repeated_id(directory, manifest, ids)
+    repeated = _repeated_id(files.manifest_path, manifest, ids)
     if repeated is not None:
         take(*repeated)
     return VerifyReport(
@@ -145,7 +148,7 @@ def verify_cache(
         bytes=manifest.cache_bytes,
         complete=manifest.complete,
         models=len(manifest.models),
-        unlisted=_unlisted(directory, manifest),
+        unlisted=files.unlisted(),
         faults=tuple(faults),
     )
 
@@ -182,8 +185,7 @@ class _Meter:
 
 
 def _check_shards(
-    directory: Path,
-    manifest: Manifest,
+    files: FilesToVerify,
     models: CacheModels,
     keep_going: bool,
     num_threads: int,
@@ -194,19 +196,23 @@ def _check_shards(
     first_sequence = 0
     with ThreadPoolExecutor(num_threads, "sparselogits-verify") as pool:
         try:
-            for row in manifest.shards:
+            for number, row in enumerate(files.manifest.shards):
                 records = partial(
                     check_records,
-                    directory,
+                    files.shard_directory,
                     row,
-                    manifest.config,
+                    files.manifest.config,
                     models,
                     first_sequence,
                     keep_going,
                 )
-                digest = partial(check_digest, directory, row, first_sequence)
+                digest = partial(check_digest, files.shard_directory, row, first_sequence)
+                held = partial(check_held, files, number, first_sequence)
                 waiting.append(
-                    (pool.submit(records, meter.part()), pool.submit(digest, meter.part()))
+                    (
+                        pool.submit(held, partial(records, meter.part())),
+                        pool.submit(held, partial(digest, meter.part())),
+                    )
                 )
                 first_sequence += row.sequences
                 if len(waiting) > num_threads:
@@ -224,16 +230,8 @@ def _result(records: Future[ShardCheck], digest: Future[ShardCheck]) -> ShardChe
     return check if check.faults else ShardCheck(digest.result().faults, check.sequence_ids)
 
 
-def _unlisted(directory: Path, manifest: Manifest) -> tuple[str, ...]:
-    listing = list_directory(directory)
-    listed = {row.file for row in manifest.shards}
-    return tuple(
-        path.name for path in (*listing.sealed, *listing.partials) if path.name not in listed
-    )
-
-
 def _repeated_id(
-    directory: Path, manifest: Manifest, ids: list[npt.NDArray[np.uint64]]
+    manifest_path: str, manifest: Manifest, ids: list[npt.NDArray[np.uint64]]
 ) -> tuple[FormatError, Fault] | None:
     """The fault that the same id is in two shards."""
     everything = np.concatenate([np.empty(0, np.uint64), *ids])
@@ -251,7 +249,7 @@ def _repeated_id(
     value = int(ordered[repeated[0]])
     error = CorruptionError(
         f"{value} is in more than one place; the second is in {row.file}",
-        str(directory / MANIFEST_NAME),
+        manifest_path,
         None,
         "sequence_id",
     )

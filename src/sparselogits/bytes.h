@@ -34,6 +34,8 @@ class Buffer {
 
  public:
   Buffer() = default;
+  // Takes over memory from malloc() that has room for `capacity` elements.
+  Buffer(T* data, size_t capacity) : data_(data), capacity_(capacity) {}
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
@@ -49,6 +51,7 @@ class Buffer {
   const T* data() const { return data_; }
   T* end() { return data_ + size_; }
   size_t size() const { return size_; }
+  size_t capacity() const { return capacity_; }
   std::span<const T> span() const { return {data_, size_}; }
   const T& operator[](size_t i) const { return data_[i]; }
 

@@ -7,8 +7,6 @@
 namespace sparselogits {
 namespace {
 
-constexpr uint64_t kMaxReserved = 1u << 20;  // elements of an array, before anything is decoded
-
 // The shard that holds an index. REQUIRES: index < starts.back().
 size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
   return static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), index) -
@@ -20,11 +18,12 @@ size_t FindShard(const std::vector<uint64_t>& starts, uint64_t index) {
 
 Status CacheReader::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                          const Models& models, CheckPayload check_payloads,
-                         std::unique_ptr<CacheReader>* out, size_t max_open_shards) {
+                         std::unique_ptr<CacheReader>* out, size_t max_open_shards,
+                         ShardFiles files) {
   std::unique_ptr<CacheReader> reader(new CacheReader);
   reader->config_ = config;
-  SPARSELOGITS_RETURN_IF_ERROR(
-      ShardPool::Open(rows, config, models, check_payloads, max_open_shards, &reader->shards_));
+  SPARSELOGITS_RETURN_IF_ERROR(ShardPool::Open(rows, config, models, check_payloads,
+                                               max_open_shards, files, &reader->shards_));
   for (const ShardRow& row : rows) {
     reader->sequence_starts_.push_back(reader->sequence_starts_.back() + row.totals.num_sequences);
     reader->position_starts_.push_back(reader->position_starts_.back() + row.totals.num_positions);
@@ -40,16 +39,19 @@ Status CacheReader::CheckIndex(const char* what, int64_t index, uint64_t count) 
                                  " is outside 0 ... " + std::to_string(count) + " - 1");
 }
 
-// Room for what positions of this cache hold on average and a fifth more: arrays seldom grow.
-// What a file claims to hold is worth a few megabytes, no more, until it has been decoded.
-void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
+size_t CacheReader::LikelyEntries(uint64_t num_positions) const {
   const double average =
       this->num_positions() == 0
           ? 0
           : static_cast<double>(num_entries_) / static_cast<double>(this->num_positions());
-  const auto entries = static_cast<size_t>(std::min(
-      static_cast<double>(num_positions) * average * 1.2 + 64, static_cast<double>(kMaxReserved)));
-  num_positions = std::min(num_positions, kMaxReserved);
+  return static_cast<size_t>(std::min(static_cast<double>(num_positions) * average * 1.2 + 64,
+                                      static_cast<double>(kMostReserved)));
+}
+
+// Room for what the positions are likely to hold: arrays seldom grow.
+void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
+  const size_t entries = LikelyEntries(num_positions);
+  num_positions = std::min(num_positions, kMostReserved);
   batch->records.offsets.Reserve(num_positions + 1);
   batch->records.offsets.Append(0);
   batch->records.token_ids.Reserve(entries);
@@ -58,6 +60,44 @@ void CacheReader::Reserve(uint64_t num_positions, CacheBatch* batch) const {
   else
     batch->records.weights.Reserve(entries);
   if (config_.format.store_tokens) batch->tokens.Reserve(num_positions);
+}
+
+Status CacheReader::FindSequence(int64_t sequence, size_t* shard, uint32_t* local,
+                                 std::shared_ptr<const ShardReader>* reader) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("sequence", sequence, num_sequences()));
+  *shard = FindShard(sequence_starts_, static_cast<uint64_t>(sequence));
+  *local = static_cast<uint32_t>(static_cast<uint64_t>(sequence) - sequence_starts_[*shard]);
+  return shards_->Get(*shard, reader);
+}
+
+Status CacheReader::FindRange(int64_t sequence, int64_t start, int64_t stop,
+                              SequenceRange* range) const {
+  size_t i = 0;
+  uint32_t local = 0;
+  std::shared_ptr<const ShardReader> shard;
+  SPARSELOGITS_RETURN_IF_ERROR(FindSequence(sequence, &i, &local, &shard));
+  const uint64_t begin = shard->index().sequence_start(local);
+  const auto length = static_cast<int64_t>(shard->index().sequence_start(local + 1) - begin);
+  const int64_t until = stop < 0 ? length : stop;
+  if (start < 0 || start > until || until > length)
+    return Status::InvalidArgument(
+        "positions " + std::to_string(start) + " to " + std::to_string(until) + " of sequence " +
+        std::to_string(sequence) + ", which has " + std::to_string(length));
+  const uint64_t base = position_starts_[i] + begin;
+  *range = {base + static_cast<uint64_t>(start), base + static_cast<uint64_t>(until),
+            until < length};
+  return Status::Ok();
+}
+
+Status CacheReader::FindInfo(int64_t sequence, SequenceInfo* info) const {
+  size_t i = 0;
+  uint32_t local = 0;
+  std::shared_ptr<const ShardReader> shard;
+  SPARSELOGITS_RETURN_IF_ERROR(FindSequence(sequence, &i, &local, &shard));
+  std::span<const SequenceInfo> infos;
+  SPARSELOGITS_RETURN_IF_ERROR(shard->Sequences(&infos));
+  *info = infos[local];
+  return Status::Ok();
 }
 
 Status CacheReader::ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) const {
@@ -81,34 +121,16 @@ Status CacheReader::ReadRange(uint64_t first, uint64_t last, CacheBatch* batch) 
 
 Status CacheReader::ReadSequences(std::span<const int64_t> sequences, int64_t start, int64_t stop,
                                   CacheBatch* batch) const {
-  struct Range {
-    uint64_t first, last;
-  };
-  std::vector<Range> ranges;
-  ranges.reserve(sequences.size());
+  std::vector<SequenceRange> ranges(sequences.size());
   batch->sequence_offsets.Append(0);
-  int64_t total = 0;
-  for (const int64_t sequence : sequences) {
-    SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("sequence", sequence, num_sequences()));
-    const size_t i = FindShard(sequence_starts_, static_cast<uint64_t>(sequence));
-    const auto local = static_cast<uint32_t>(static_cast<uint64_t>(sequence) - sequence_starts_[i]);
-    std::shared_ptr<const ShardReader> shard;
-    SPARSELOGITS_RETURN_IF_ERROR(shards_->Get(i, &shard));
-    const ShardIndexView& index = shard->index();
-    const uint64_t begin = index.sequence_start(local);
-    const auto length = static_cast<int64_t>(index.sequence_start(local + 1) - begin);
-    const int64_t until = stop < 0 ? length : stop;
-    if (start < 0 || start > until || until > length)
-      return Status::InvalidArgument(
-          "positions " + std::to_string(start) + " to " + std::to_string(until) + " of sequence " +
-          std::to_string(sequence) + ", which has " + std::to_string(length));
-    const uint64_t base = position_starts_[i] + begin;
-    ranges.push_back({base + static_cast<uint64_t>(start), base + static_cast<uint64_t>(until)});
-    total += until - start;
-    batch->sequence_offsets.Append(total);
+  uint64_t total = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    SPARSELOGITS_RETURN_IF_ERROR(FindRange(sequences[i], start, stop, &ranges[i]));
+    total += ranges[i].last - ranges[i].first;
+    batch->sequence_offsets.Append(static_cast<int64_t>(total));
   }
-  Reserve(static_cast<uint64_t>(total), batch);
-  for (const Range& range : ranges)
+  Reserve(total, batch);
+  for (const SequenceRange& range : ranges)
     SPARSELOGITS_RETURN_IF_ERROR(ReadRange(range.first, range.last, batch));
   return Status::Ok();
 }
@@ -140,6 +162,30 @@ Status CacheReader::ReadSequenceTable(std::vector<SequenceInfo>* infos,
       starts->push_back(static_cast<int64_t>(position_starts_[i] + index.sequence_start(j)));
   }
   return Status::Ok();
+}
+
+Status CacheReader::ReadPlaces(std::span<const int64_t> sequences,
+                               std::vector<SequencePlace>* places) const {
+  places->resize(sequences.size());
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    SequencePlace& place = (*places)[i];
+    SequenceRange range;
+    SPARSELOGITS_RETURN_IF_ERROR(FindRange(sequences[i], 0, -1, &range));
+    SPARSELOGITS_RETURN_IF_ERROR(FindInfo(sequences[i], &place.info));
+    place.start = static_cast<int64_t>(range.first);
+    place.length = static_cast<int64_t>(range.last - range.first);
+  }
+  return Status::Ok();
+}
+
+Status CacheReader::Admit(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Admit(static_cast<size_t>(shard));
+}
+
+Status CacheReader::Dismiss(int64_t shard) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckIndex("shard", shard, sequence_starts_.size() - 1));
+  return shards_->Dismiss(static_cast<size_t>(shard));
 }
 
 }  // namespace sparselogits

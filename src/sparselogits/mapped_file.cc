@@ -104,6 +104,17 @@ std::unique_ptr<MappedFile> MappedFile::FromMemory(std::string path, ByteSpan by
   return file;
 }
 
+void MappedFile::ReadAhead(bool wanted) const {
+  if (mapped_) madvise(const_cast<uint8_t*>(data_), size_, wanted ? MADV_NORMAL : MADV_RANDOM);
+}
+
+void MappedFile::WillTouch(uint64_t offset, uint64_t length) const {
+  if (!mapped_ || offset >= size_) return;
+  const uint64_t start = offset - offset % static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  madvise(const_cast<uint8_t*>(data_) + start, std::min(offset + length, uint64_t{size_}) - start,
+          MADV_WILLNEED);
+}
+
 MappedFile::~MappedFile() {
   if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
 }

@@ -21,6 +21,12 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   ByteSpan bytes() const { return {data_, size_}; }
+
+  // Until this is called again, the system reads no more from the disk than what is touched; else
+  // it reads ahead, as its settings say: up to megabytes for each place that is looked at.
+  void ReadAhead(bool wanted) const;
+  // Has the system begin to read a part of the file that will be touched.
+  void WillTouch(uint64_t offset, uint64_t length) const;
   const std::string& path() const { return path_; }
 
  private:

@@ -2,11 +2,16 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <deque>
 #include <mutex>
 #include <utility>
 
 namespace sparselogits {
 namespace {
+
+constexpr size_t kOpenedAhead = 64;
+constexpr size_t kLikelyTail = 8192;  // footer and index of most shards
 
 // Of all pools: a fork has to hold it, so that the child finds the lists whole and the mutex free.
 // Never held while a file is opened, read or unmapped.
@@ -41,7 +46,7 @@ Status CheckRow(const ShardReader& shard, const ShardRow& row, const ShardConfig
 
 Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& config,
                        const Models& models, CheckPayload check_payloads, size_t max_open,
-                       std::unique_ptr<ShardPool>* out) {
+                       ShardFiles files, std::unique_ptr<ShardPool>* out) {
   if (max_open == 0) return Status::InvalidArgument("max_open_shards must be at least 1, got 0");
   if (fork_handlers != 0)
     return Status::Io("cannot register what keeps forks safe (pthread_atfork)", fork_handlers);
@@ -51,22 +56,56 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
   pool->models_ = models;
   pool->check_payloads_ = check_payloads;
   pool->max_open_ = max_open;
+  pool->files_ = files;
   pool->slots_.resize(rows.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    std::shared_ptr<const ShardReader> shard;
-    SPARSELOGITS_RETURN_IF_ERROR(pool->OpenShard(i, &shard));
-    pool->Keep(i, &shard);
-  }
+  if (files == ShardFiles::kAllThere) SPARSELOGITS_RETURN_IF_ERROR(pool->OpenAll());
   *out = std::move(pool);
   return Status::Ok();
 }
 
-Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {
+// Looks at the files a few shards ahead, so that the disk, which may be cold or far away, is asked
+// for many at a time. Threads would do the same; but a process that has no maps left is ended by
+// the C library when it starts one.
+Status ShardPool::OpenAll() const {
+  std::deque<std::unique_ptr<MappedFile>> ahead;  // of shard i and those after it
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    while (ahead.size() < kOpenedAhead && i + ahead.size() < rows_.size()) {
+      std::unique_ptr<MappedFile> file;
+      if (!MappedFile::Open(rows_[i + ahead.size()].path, &file).ok()) break;  // not its turn yet
+      file->ReadAhead(false);
+      file->WillTouch(0, kHeaderLength);
+      file->WillTouch(file->bytes().size() - std::min(file->bytes().size(), kLikelyTail),
+                      kLikelyTail);
+      ahead.push_back(std::move(file));
+    }
+    std::unique_ptr<MappedFile> file;
+    if (!ahead.empty()) {
+      file = std::move(ahead.front());
+      ahead.pop_front();
+    } else {
+      SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(rows_[i].path, &file));
+    }
+    std::shared_ptr<const ShardReader> shard;
+    SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, std::move(file), &shard));
+    Keep(i, &shard);
+  }
+  return Status::Ok();
+}
+
+Status ShardPool::OpenShard(size_t i, std::unique_ptr<MappedFile> file,
+                            std::shared_ptr<const ShardReader>* shard) const {
   std::unique_ptr<ShardReader> opened;
-  SPARSELOGITS_RETURN_IF_ERROR(ShardReader::Open(rows_[i].path, models_, check_payloads_, &opened));
+  SPARSELOGITS_RETURN_IF_ERROR(
+      ShardReader::Open(std::move(file), models_, check_payloads_, &opened));
   SPARSELOGITS_RETURN_IF_ERROR(CheckRow(*opened, rows_[i], config_));
   *shard = std::move(opened);
   return Status::Ok();
+}
+
+Status ShardPool::OpenShard(size_t i, std::shared_ptr<const ShardReader>* shard) const {
+  std::unique_ptr<MappedFile> file;
+  SPARSELOGITS_RETURN_IF_ERROR(MappedFile::Open(rows_[i].path, &file));
+  return OpenShard(i, std::move(file), shard);
 }
 
 // Adds an open shard, and closes the one that was used longest ago where there are too many.
@@ -97,14 +136,40 @@ Status ShardPool::Get(size_t i, std::shared_ptr<const ShardReader>* shard) const
   {
     const std::lock_guard lock(mutex);
     const Slot& slot = slots_[i];
-    if (slot.shard != nullptr) recent_.splice(recent_.begin(), recent_, slot.place);
+    if (slot.shard != nullptr && files_ == ShardFiles::kAllThere)
+      recent_.splice(recent_.begin(), recent_, slot.place);
     found = slot.shard;
   }
+  if (found == nullptr && files_ == ShardFiles::kComeAndGo)
+    return Status::Internal("shard " + std::to_string(i) + " is read, but nobody holds it")
+        .In(rows_[i].path);
   if (found == nullptr) {
     SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, &found));
     Keep(i, &found);
   }
   *shard = std::move(found);
+  return Status::Ok();
+}
+
+Status ShardPool::CheckComesAndGoes() const {
+  if (files_ == ShardFiles::kComeAndGo) return Status::Ok();
+  return Status::Internal("the shards of this cache do not come and go");
+}
+
+Status ShardPool::Admit(size_t i) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckComesAndGoes());
+  std::shared_ptr<const ShardReader> shard;  // in the end the old one, unmapped without the mutex
+  SPARSELOGITS_RETURN_IF_ERROR(OpenShard(i, &shard));
+  const std::lock_guard lock(mutex);
+  slots_[i].shard.swap(shard);
+  return Status::Ok();
+}
+
+Status ShardPool::Dismiss(size_t i) const {
+  SPARSELOGITS_RETURN_IF_ERROR(CheckComesAndGoes());
+  std::shared_ptr<const ShardReader> shard;  // unmapped after the mutex is free again
+  const std::lock_guard lock(mutex);
+  slots_[i].shard.swap(shard);
   return Status::Ok();
 }
 

@@ -17,7 +17,10 @@ Status ShardReader::Open(const std::string& path, const Models& models, CheckPay
 Status ShardReader::Open(std::shared_ptr<const MappedFile> file, const Models& models,
                          CheckPayload check_payloads, std::unique_ptr<ShardReader>* out) {
   std::unique_ptr<ShardReader> reader(new ShardReader(std::move(file), check_payloads));
+  // A cache has thousands of shards, of which a page or two are looked at here.
+  reader->file_->ReadAhead(false);
   SPARSELOGITS_RETURN_IF_ERROR(reader->Validate(models).In(reader->path()));
+  reader->file_->ReadAhead(true);
   *out = std::move(reader);
   return Status::Ok();
 }
@@ -51,6 +54,7 @@ Status ShardReader::Validate(const Models& models) {
                               " for the index")
         .Field("index_offset")
         .At(at_footer(8));
+  file_->WillTouch(footer_.index_offset, footer_offset - footer_.index_offset);
   Frame frame;
   SPARSELOGITS_RETURN_IF_ERROR(
       ReadFrame(file, footer_offset, header_, footer_.index_offset, CheckPayload::kYes, &frame));
@@ -162,6 +166,15 @@ Status ShardReader::ReadSequenceFrame(uint32_t frame_number, Frame* frame) const
   return Status::Ok();
 }
 
+// A frame that is wrapped is shorter than one that is not.
+std::pair<uint64_t, uint64_t> ShardReader::SequenceFrameRange(uint32_t frame_number) const {
+  const uint64_t offset = index_.sequence_frame_offset(frame_number);
+  const uint64_t sequences =
+      index_.sequence_frame_start(frame_number + 1) - index_.sequence_frame_start(frame_number);
+  const uint64_t length = kFrameHeaderLength + PaddedLength(kBytesPerSequence * sequences);
+  return {offset, std::min(offset + length, footer_.index_offset)};
+}
+
 Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
   for (uint32_t i = 0; i < index_.num_sequence_frames(); ++i) {
     Frame frame;
@@ -181,6 +194,18 @@ Status ShardReader::ReadSequenceTable(SequenceInfo* out) const {
       *out++ = {Load64(ids + 8 * j), Load64(ids + 8 * size_t{n} + 8 * j)};
     }
   }
+  return Status::Ok();
+}
+
+Status ShardReader::Sequences(std::span<const SequenceInfo>* out) const {
+  const std::vector<SequenceInfo>* known = sequences_.load(std::memory_order_acquire);
+  if (known == nullptr) {
+    auto read = std::make_unique<std::vector<SequenceInfo>>(index_.num_sequences());
+    SPARSELOGITS_RETURN_IF_ERROR(ReadSequenceTable(read->data()));
+    if (sequences_.compare_exchange_strong(known, read.get(), std::memory_order_acq_rel))
+      known = read.release();
+  }
+  *out = *known;
   return Status::Ok();
 }
 

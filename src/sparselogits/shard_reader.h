@@ -4,7 +4,9 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sparselogits/codec.h"
@@ -23,6 +25,9 @@ struct SequenceInfo {
 // Safe to use from several threads at once, and in the child of a fork.
 class ShardReader {
  public:
+  ~ShardReader() { delete sequences_.load(std::memory_order_acquire); }
+  ShardReader(const ShardReader&) = delete;
+  ShardReader& operator=(const ShardReader&) = delete;
   // `models`: those of the cache; the one that the shard needs must be among them.
   static Status Open(const std::string& path, const Models& models, CheckPayload check_payloads,
                      std::unique_ptr<ShardReader>* out);
@@ -42,8 +47,12 @@ class ShardReader {
   Status ReadPositions(uint64_t first, uint64_t last, RecordBatch* batch, int32_t* tokens) const;
   // Reads a SEQS frame of the index. REQUIRES: frame_number < index().num_sequence_frames().
   Status ReadSequenceFrame(uint32_t frame_number, Frame* frame) const;
+  // The bytes of the file among which that frame lies: its first one and an end.
+  std::pair<uint64_t, uint64_t> SequenceFrameRange(uint32_t frame_number) const;
   // Writes what the SEQS frames say of every sequence, in order.
   Status ReadSequenceTable(SequenceInfo* out) const;
+  // The same, read once and kept; valid as long as this object.
+  Status Sequences(std::span<const SequenceInfo>* out) const;
 
  private:
   explicit ShardReader(std::shared_ptr<const MappedFile> file, CheckPayload check_payloads)
@@ -64,6 +73,8 @@ class ShardReader {
   // where that fails: a child may be forked while another thread of the parent holds it.
   mutable std::mutex unwrapped_mutex_;
   mutable std::shared_ptr<const Frame> unwrapped_;
+  // Null until Sequences() is first asked. Threads may both read it: a lock could be forked.
+  mutable std::atomic<const std::vector<SequenceInfo>*> sequences_ = nullptr;
 };
 
 }  // namespace sparselogits

@@ -17,6 +17,7 @@ enum class StatusCode {
   kTruncated,        // bytes that end too early
   kUnsupported,      // a version, feature or codec that this build does not know
   kIo,               // the operating system
+  kInternal,         // a promise between parts of this library
 };
 
 // One pointer, null when all is well: returning it costs nothing on the hot path.
@@ -42,6 +43,9 @@ class [[nodiscard]] Status {
   }
   static Status Unsupported(std::string message) {
     return {StatusCode::kUnsupported, std::move(message)};
+  }
+  static Status Internal(std::string message) {
+    return {StatusCode::kInternal, std::move(message)};
   }
   static Status Io(std::string message, int system_errno) {
     Status status(StatusCode::kIo, std::move(message));

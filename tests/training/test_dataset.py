@@ -179,14 +179,17 @@ def test_tokens_from_the_caller(bare_path: str) -> None:
 
 def test_wrong_arguments(path: str, bare_path: str) -> None:
     for keywords, message in (
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"world_size": 0}, "world_size is 0"),
+        ({"batch_size": 0}, "batch_size must be from 1 to .*, got 0"),
+        ({"batch_size": 2**31}, "batch_size must be from 1 to .*, got 2147483648"),
+        ({"batch_size": 2**30, "world_size": 2}, "a step takes 2147483648 samples"),
+        ({"batch_size": 2.0}, "batch_size must be an integer, got 2.0"),
+        ({"world_size": 0}, "world_size must be from 1 to .*, got 0"),
         ({"rank": 2, "world_size": 2}, "rank is 2; it must be below world_size, 2"),
-        ({"rank": -1}, "rank is -1"),
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": 2**64}, "below 2\\^64"),
-        ({"epoch": -1}, "epoch is -1"),
-        ({"batch_size": 14, "world_size": 2}, "26 sequences and a step takes 28"),
+        ({"rank": -1}, "rank must be from 0 to .*, got -1"),
+        ({"seed": -1}, "seed must be from 0 to .*, got -1"),
+        ({"seed": 2**64}, "seed must be from 0 to 18446744073709551615, got 18446744073709551616"),
+        ({"epoch": -1}, "epoch must be from 0 to .*, got -1"),
+        ({"batch_size": 14, "world_size": 2}, "there are 26 samples and a step takes 28"),
         ({"input_ids": windows()[:5]}, "input_ids has 5 windows and the cache 26"),
     ):
         with pytest.raises(errors.InvalidArgumentError, match=message):

@@ -15,7 +15,9 @@ import sparselogits as sl
 from sparselogits.demo import angles, teacher, text, train
 from sparselogits.demo.run import run
 from sparselogits.demo.student import new_student
-from sparselogits.torch import SparseLogitDataset, SparseTargets
+from sparselogits.torch import SparseLogitDataset
+from sparselogits.torch.meters import compare_gradients
+from sparselogits.torch.objectives import top_k_targets
 
 VOCABULARY = 50
 
@@ -74,20 +76,15 @@ def test_angle_is_zero_for_the_whole_distribution_and_not_for_its_top() -> None:
     ids = torch.randint(0, VOCABULARY, (2, 16), generator=torch.Generator().manual_seed(0))
     logits = torch.randn(32, VOCABULARY, generator=torch.Generator().manual_seed(1))
     full = angles.full_gradient(student, ids, logits)
-    everything = angles.compare(
-        angles.sparse_gradient(student, ids, angles.top_k_targets(logits, VOCABULARY)), full
+    everything = compare_gradients(
+        angles.sparse_gradient(student, ids, top_k_targets(logits, VOCABULARY)), full
     )
     assert everything.degrees < 0.1
     assert everything.norm_ratio == pytest.approx(1.0, abs=1e-4)
-    top = angles.compare(
-        angles.sparse_gradient(student, ids, angles.top_k_targets(logits, 5)), full
+    top = compare_gradients(
+        angles.sparse_gradient(student, ids, top_k_targets(logits, 5, renormalise=True)), full
     )
     assert top.degrees > 10
-
-
-def test_angle_of_known_vectors() -> None:
-    measured = angles.compare(torch.tensor([0.0, 3.0]), torch.tensor([1.0, 0.0]))
-    assert (measured.degrees, measured.norm_ratio) == (pytest.approx(90.0), pytest.approx(3.0))
 
 
 @pytest.fixture
@@ -183,11 +180,3 @@ def test_gguf_rows_are_put_back_into_halves() -> None:
     ours = np.arange(heads * 2 * half, dtype=np.float32)[:, None]
     stored = ours.reshape(heads, 2, half, 1).swapaxes(1, 2).reshape(-1, 1)
     np.testing.assert_array_equal(_separate_halves(stored, heads), ours)
-
-
-def test_top_k_targets_are_renormalised() -> None:
-    logits = torch.tensor([[0.0, 2.0, 1.0, -1.0]])
-    targets = angles.top_k_targets(logits, 2)
-    assert isinstance(targets, SparseTargets)
-    assert targets.token_ids.tolist() == [1, 2]
-    torch.testing.assert_close(targets.weights, torch.tensor([2.0, 1.0]).softmax(0))

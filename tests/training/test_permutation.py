@@ -16,6 +16,14 @@ def test_is_a_bijection(n: int, seed: int, epoch: int) -> None:
     assert sorted(Permutation(n, (seed, epoch))(np.arange(n)).tolist()) == list(range(n))
 
 
+@given(n=st.integers(1, 10**15), seed=st.integers(0, 2**64 - 1), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_inverse_finds_the_index_of_a_place(n: int, seed: int, data: st.DataObject) -> None:
+    indices = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1)), np.int64)
+    permutation = Permutation(n, (seed, 2))
+    assert permutation.inverse(permutation(indices)).tolist() == indices.tolist()
+
+
 def test_any_element_at_once() -> None:
     permutation = Permutation(10_000, (1, 2))
     whole = permutation(np.arange(10_000))

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparselogits as sl
+from sparselogits import triton_support
 from sparselogits.sampling import SAMPLERS, check_keys, check_options
 from sparselogits.sampling_torch import rows as sampling_rows
 from sparselogits.sampling_torch import tiles, triton_tiles
@@ -233,7 +234,7 @@ def test_a_gpu_that_triton_supports_gets_the_kernels(
 
 
 def test_pure_torch_where_triton_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling_rows, "find_spec", lambda name: None)
+    monkeypatch.setattr(triton_support, "find_spec", lambda name: None)
     assert best_backend(torch.device("cuda", 0)) is tiles
 
 

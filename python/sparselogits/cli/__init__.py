@@ -19,6 +19,7 @@ from sparselogits.cli import (
     dump,
     inspect,
     merge,
+    plot,
     recover,
     repack,
     stats,
@@ -41,6 +42,7 @@ _VERBS = (
     merge,
     repack,
     train_model,
+    plot,
     demo,
 )
 

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     cache = open_cache(args.cache)
     index = args.sequence or 0 if args.id is None else cache.index_of(args.id)
-    whole = _length(cache, index)
+    whole = cache.length_of(index)
     start, stop = _range(args, whole)
     # One more position than shown: its input token is the one that followed the last.
     rows = cache.read(index, start, min(stop + 1, whole))
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "path": cache.path,
         "sequence_index": index,
-        "sequence_id": int(cache.sequence_ids[index]),
+        "sequence_id": rows.sequence_id,
         "length": whole,
         "start": start,
         "stop": stop,
@@ -79,14 +79,6 @@ def show(report: dict[str, Any]) -> None:
         entries = sorted(row["entries"], key=lambda entry: -entry["weight"])
         drawn = " ".join(_entry(entry, row["next_input_id"]) for entry in entries)
         print(f"{row['position']:>6}  {token:<16}  {drawn or '(empty)'}".rstrip())
-
-
-def _length(cache: Cache, index: int) -> int:
-    from sparselogits.errors import SequenceNotFoundError
-
-    if not 0 <= index < len(cache):
-        raise SequenceNotFoundError(f"no sequence {index}: the cache has {len(cache)}")
-    return int(cache.sequence_lengths[index])
 
 
 def _range(args: argparse.Namespace, length: int) -> tuple[int, int]:

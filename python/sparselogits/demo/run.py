@@ -176,14 +176,17 @@ def _train(
 def _angles(student: Student, input_ids: Tensor, fresh: PassResult, logits: Tensor) -> Any:
     from sparselogits.demo import angles as measures
     from sparselogits.demo.pass_over_teacher import targets_of
+    from sparselogits.torch.meters import compare_gradients
+    from sparselogits.torch.objectives import top_k_targets
 
     full = measures.full_gradient(student, input_ids, logits)
     targets = {name: targets_of(cache, len(input_ids)) for name, cache in fresh.caches.items()}
-    targets |= {f"top_{k}": measures.top_k_targets(logits, k) for k in (12, 50)}
-    return {
-        name: asdict(measures.compare(measures.sparse_gradient(student, input_ids, target), full))
+    targets |= {f"top_{k}": top_k_targets(logits, k, renormalise=True) for k in (12, 50)}
+    gradients = {
+        name: measures.sparse_gradient(student, input_ids, target)
         for name, target in targets.items()
     }
+    return {name: asdict(compare_gradients(g, full)) for name, g in gradients.items()}
 
 
 def _label_loss(logits: Tensor, windows: Any) -> float:

@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sparselogits.demo.student import Student
-from sparselogits.torch import (
-    Batch,
-    SparseLogitDataset,
-    SparseTargets,
-    fused_linear_sparse_kd_loss,
-)
+from sparselogits.torch import Batch, SparseLogitDataset, fused_linear_sparse_kd_loss
+from sparselogits.torch.objectives import CrossEntropy
 
 StudentLoss = Callable[[Student, Batch], Tensor]
 
@@ -53,13 +49,8 @@ def distillation_loss(student: Student, batch: Batch) -> Tensor:
 
 def label_loss(student: Student, batch: Batch) -> Tensor:
     """Cross-entropy to the next token of the text: one entry a row, by the same fused loss."""
-    labels = batch.labels.flatten()
-    known = labels >= 0
-    offsets = torch.zeros(len(labels) + 1, dtype=torch.int64)
-    offsets[1:] = known.cumsum(0)
-    targets = SparseTargets(offsets, labels[known], torch.ones(int(offsets[-1])))
-    return fused_linear_sparse_kd_loss(
-        student.hidden(batch.input_ids), student.head_weight, targets
+    return CrossEntropy().of_head(
+        student.hidden(batch.input_ids), student.head_weight, labels=batch.labels
     )
 
 

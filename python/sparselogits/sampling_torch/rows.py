@@ -6,12 +6,12 @@ Rows go through in chunks that bound temporary memory. Nothing waits for the dev
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from sparselogits import triton_support
 from sparselogits.sampling import Draws, Keys, SampleOptions, sample_array
 from sparselogits.sampling_torch import proposal, tiles
 from sparselogits.sampling_torch.compaction import DrawnRows, compact
@@ -98,9 +98,7 @@ def sample_with_torch(
 
 def best_backend(device: torch.device) -> TileBackend:
     """Triton where it is installed and made for the device, or pure torch: equal draws."""
-    if device.type != "cuda" or find_spec("triton") is None:
-        return tiles
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+    if not triton_support.supports(device):
         return tiles
     from sparselogits.sampling_torch import triton_tiles
 

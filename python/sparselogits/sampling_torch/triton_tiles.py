@@ -6,8 +6,6 @@ would change draws.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 
@@ -15,6 +13,7 @@ from sparselogits.sampling import SampleOptions
 from sparselogits.sampling_torch import triton_kernels as kernels
 from sparselogits.sampling_torch.points import num_uniforms, spread
 from sparselogits.sampling_torch.tiles import TILE, TileGrid
+from sparselogits.triton_support import device_of
 
 __all__ = ["points", "row_cost", "statistics", "tokens"]  # what TileBackend asks for
 
@@ -36,7 +35,7 @@ def statistics(
     tile_max = torch.empty(shape, dtype=torch.float32, device=logits.device)
     tile_sum = torch.empty(shape, dtype=torch.int64, device=logits.device)
     programs = len(logits) * triton.cdiv(grid.num_tiles, _TILES_PER_PROGRAM)
-    with _device_of(logits):
+    with device_of(logits):
         kernels.statistics[(programs,)](
             logits,
             *logits.stride(),
@@ -58,7 +57,7 @@ def points(words: torch.Tensor, totals: torch.Tensor, options: SampleOptions) ->
     draws = num_uniforms(options)
     scaled = torch.empty((len(words), draws), dtype=torch.int64, device=words.device)
     programs = triton.cdiv(len(words) * triton.cdiv(draws, 2), _BLOCKS_PER_PROGRAM)
-    with _device_of(words):
+    with device_of(words):
         kernels.scaled_uniforms[(programs,)](
             words.contiguous(),
             totals.contiguous(),
@@ -83,7 +82,7 @@ def tokens(
 ) -> torch.Tensor:
     """See tiles.py; (rows, rounds) int32. `tile` must ascend in each row."""
     found = torch.empty(tile.shape, dtype=torch.int32, device=logits.device)
-    with _device_of(logits):
+    with device_of(logits):
         kernels.tokens[(tile.numel(),)](
             logits,
             *logits.stride(),
@@ -102,8 +101,3 @@ def tokens(
             enable_fp_fusion=False,
         )
     return found
-
-
-def _device_of(tensor: torch.Tensor) -> AbstractContextManager[object]:
-    # Triton launches on the current device, which need not be the tensor's.
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
+from sparselogits.torch.sharded import refuse_sharded
 from sparselogits.torch.targets import SparseTargets
 
 
 def flatten_rows(tensor: Tensor, name: str) -> tuple[Tensor, torch.Size]:
     """(B, S, N) or (R, N) as (R, N), and the leading shape."""
+    refuse_sharded(name, tensor)
     if tensor.dim() not in (2, 3):
         raise InvalidArgumentError(
             f"{name} has shape {tuple(tensor.shape)}; it must have 2 or 3 dimensions"
@@ -92,6 +94,7 @@ def check_targets(targets: SparseTargets, rows: Tensor, name: str, width: int) -
 
 def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """An output head (V, H) and (V,) fits hidden states (R, H)."""
+    refuse_sharded("weight", weight)
     if weight.dim() != 2 or weight.shape[0] == 0 or weight.shape[1] != hidden.shape[1]:
         raise InvalidArgumentError(
             f"weight has shape {tuple(weight.shape)}; it must be (V, {hidden.shape[1]}), "

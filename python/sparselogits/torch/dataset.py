@@ -1,33 +1,35 @@
-"""SparseLogitDataset: a cache as a repeatable stream of whole batches."""
+"""SparseLogitDataset: caches as a repeatable stream of whole batches."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from fractions import Fraction
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch.utils.data import IterableDataset, get_worker_info
 
-import sparselogits
-from sparselogits.alignment import TokenSource, checked_tokens
-from sparselogits.errors import InvalidArgumentError, MismatchError
-from sparselogits.torch.batch import Batch, pad_batch
+from sparselogits.checks import integer
+from sparselogits.errors import InvalidArgumentError
+from sparselogits.reader import Cache
+from sparselogits.torch.batch import Batch
+from sparselogits.torch.cache_list import CacheFilter, CacheList, CacheOrPath
+from sparselogits.torch.course import Course
+from sparselogits.torch.loader_state import loader_state
+from sparselogits.torch.plan_reader import PlanReader
 from sparselogits.torch.schedule import Schedule
-
-if TYPE_CHECKING:
-    from sparselogits.reader import Cache
-
-_STATE_VERSION = 1
-_MAX_EPOCH = 1 << 64
+from sparselogits.torch.selection import SequenceFilter
+from sparselogits.torch.shuffling import Shuffling
+from sparselogits.torch.state import MAX_EPOCH, count
+from sparselogits.torch.windows import WindowRule
 
 
 class SparseLogitDataset(IterableDataset[Batch]):
-    """One epoch of a cache as whole batches, in an order that any machine can repeat.
+    """One epoch of a cache, or of several, as whole batches, in an order that any machine repeats.
 
-    `batch_size` counts sequences per rank. What the ranks see together at a step depends on the
-    seed, the epoch and `batch_size * world_size` only: not on the number of ranks or workers.
+    `batch_size` counts samples per rank. What the ranks see together at a step depends on the seed,
+    the epoch and `batch_size * world_size` only: not on the number of ranks or workers.
 
     Use it bare, or through `DataLoader(dataset, batch_size=None, num_workers=m)`: `batch_size=None`
     because the items are batches already. Call `set_epoch` before each epoch, as with torch's
@@ -36,39 +38,59 @@ class SparseLogitDataset(IterableDataset[Batch]):
     The position of a training run is a small dictionary:
 
     * Bare, or with `num_workers=0`: `state_dict()` counts the batches that were handed out.
-    * `torchdata.stateful_dataloader.StatefulDataLoader`: use the loader's own `state_dict()`.
     * Plain `DataLoader` with workers: these run ahead in other processes, so only the training
       loop knows how many batches it used. `state_after(n)` is the state after n of them.
+    * `torchdata.stateful_dataloader.StatefulDataLoader`: the loader's own `state_dict()`.
 
-    `load_state_dict` makes the passes of that epoch begin where the state says.
+    `load_state_dict` takes any of them, makes the passes of that epoch begin where the state says,
+    and does not ask how many ranks or workers there were.
 
     Args:
-        cache: An open cache, or its path.
-        batch_size: Sequences per batch of this rank.
+        cache: An open cache or its path, or a list of such. Several caches without
+            `mixture_weights` are one: an epoch has every sample of all of them once.
+        batch_size: Samples per batch of this rank.
         shuffle: A new pseudo-random order each epoch, else the order of the cache.
         seed: Chooses the orders, in [0, 2^64). The same on all ranks.
         rank, world_size: This process among how many.
-        drop_last: Leave out the sequences that do not fill a step on all ranks. Without it the
+        drop_last: Leave out the samples that do not fill a step on all ranks. Without it the
             last batch may be smaller, and some ranks may have none: not for collective training.
-        input_ids: The tokens, `input_ids[i]` being the 1-D array of the cache's sequence i. Needed
-            where the cache stores none. They are checked against the cache's fingerprints as they
-            are read.
-        pad_token_id: Fills `input_ids` behind windows that are shorter than the longest of a batch.
+        input_ids: The tokens, `input_ids[i]` being the 1-D array of the cache's sequence i; for a
+            list of caches a list of such, or of None. Needed where a cache stores none. They are
+            checked against the cache's fingerprints as they are read.
+        pad_token_id: Fills `input_ids` behind rows that are shorter than the longest of a batch.
         epoch: The first epoch.
+        window: Positions of a sample; None: a sample is a whole sequence. Sequences are cut every
+            `window` positions.
+        cross_documents: The sequences lie end to end, in the order of the cache, and are cut every
+            `window` positions across their bounds. `Batch.documents` keeps the bounds.
+        drop_partial_windows: Leave out samples that are shorter than `window`: the last part of
+            each sequence, or with `cross_documents` that of each cache. Otherwise they are padded.
+        sequence_filter: Which sequences are used: a function of `SequenceFacts` that gives a
+            boolean for each, or a list of sequence_ids.
+        cache_filter: Which caches of a list are used: a function of their metadata.
+        mixture_weights: One number for each cache: after n samples every cache has had its share of
+            them, rounded down or up. Each is repeated as often as that needs. An epoch has as many
+            samples as all caches together.
+        shuffle_block: Shuffle in two levels: blocks of so many neighbouring samples, and the
+            samples of `open_blocks` blocks among one another, so that a stretch of training reads
+            few places of the disk.
+        open_blocks: Blocks that are mixed with one another.
+        prefetch_batches, num_threads, pin_memory: See `PlanReader`.
 
     Raises:
         InvalidArgumentError: An argument makes no sense, or the tokens are nowhere.
+        MismatchError: Caches differ in vocabulary, tokenizer or temperature.
         FingerprintMismatchError: While iterating: given tokens are not those the teacher saw.
     """
 
     _epoch: int
     _start: int  # step at which a pass begins
-    _step: int  # steps behind the batch that was last handed out
     _origin: int  # step from which the steps are dealt to the workers
+    _reached: tuple[int, int]  # epoch and steps behind the batch that was last handed out
 
     def __init__(
         self,
-        cache: Cache | str | os.PathLike[str],
+        cache: CacheOrPath | Sequence[CacheOrPath],
         batch_size: int = 8,
         shuffle: bool = True,
         seed: int = 0,
@@ -76,35 +98,60 @@ class SparseLogitDataset(IterableDataset[Batch]):
         world_size: int = 1,
         *,
         drop_last: bool = True,
-        input_ids: TokenSource | None = None,
+        input_ids: Any = None,
         pad_token_id: int = 0,
         epoch: int = 0,
+        window: int | None = None,
+        cross_documents: bool = False,
+        drop_partial_windows: bool = False,
+        sequence_filter: SequenceFilter | None = None,
+        cache_filter: CacheFilter | None = None,
+        mixture_weights: Sequence[float | Fraction] | None = None,
+        shuffle_block: int | None = None,
+        open_blocks: int = 8,
+        prefetch_batches: int = 2,
+        num_threads: int = 1,
+        pin_memory: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(cache, (str, os.PathLike)):
-            cache = sparselogits.open(cache)
-        if input_ids is None and not cache.config.store_tokens:
-            raise InvalidArgumentError(
-                "the cache stores no tokens: pass input_ids, the token windows it was made from"
-            )
-        if input_ids is not None and len(input_ids) < len(cache):
-            raise InvalidArgumentError(
-                f"input_ids has {len(input_ids)} windows and the cache {len(cache)} sequences"
-            )
-        self.cache = cache
-        self.schedule = Schedule(
-            num_sequences=len(cache),
+        chosen = CacheList.of(cache, input_ids, mixture_weights, cache_filter)
+        self.caches = chosen.caches
+        self._course = Course.of(
+            chosen,
+            WindowRule(window, cross_documents, drop_partial_windows),
+            Shuffling(shuffle, seed, shuffle_block, open_blocks),
+            sequence_filter,
             batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
             rank=rank,
             world_size=world_size,
             drop_last=drop_last,
         )
-        self._input_ids = input_ids
-        self._pad_token_id = pad_token_id
+        self._plan_reader = PlanReader(
+            chosen.caches,
+            input_ids=chosen.sources,
+            pad_token_id=pad_token_id,
+            prefetch_batches=prefetch_batches,
+            num_threads=num_threads,
+            pin_memory=pin_memory,
+        )
         self._pass_in: int | None = None  # the process that has begun a pass
-        self._begin(_checked_epoch(epoch), 0)
+        self._begin(integer("epoch", epoch, 0, MAX_EPOCH), 0)
+
+    @property
+    def cache(self) -> Cache:
+        """The one cache.
+
+        Raises:
+            InvalidArgumentError: There are several; see `caches`.
+        """
+        if len(self.caches) > 1:
+            raise InvalidArgumentError(f"the dataset has {len(self.caches)} caches; see `caches`")
+        return self.caches[0]
+
+    @property
+    def schedule(self) -> Schedule:
+        """How an epoch is cut into steps."""
+        return self._course.schedule
 
     @property
     def epoch(self) -> int:
@@ -121,48 +168,48 @@ class SparseLogitDataset(IterableDataset[Batch]):
         Naming the epoch that is set already changes nothing, so that a loop over epochs goes on
         in the middle of the first one after `load_state_dict`.
         """
-        if _checked_epoch(epoch) != self._epoch:
+        if integer("epoch", epoch, 0, MAX_EPOCH) != self._epoch:
             self._begin(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the batch that was last handed out, in this process."""
-        state = self._state(self._step)
+        """The position after the batch that was last handed out, in this process.
+
+        Behind the last batch, while the pass goes on, that is the end of the epoch: a pass from
+        there is empty. Once the pass has ended it is the beginning of the next epoch.
+        """
+        epoch, step = self._reached
+        state = self._course.state(epoch, step)
         if get_worker_info() is not None:
             state["origin"] = self._origin
         return state
 
     def state_after(self, num_batches: int) -> dict[str, Any]:
         """The position after the first `num_batches` batches of a pass, however it was loaded."""
-        step = self._start + num_batches
-        if not 0 <= num_batches <= self.schedule.num_steps - self._start:
-            raise InvalidArgumentError(
-                f"num_batches is {num_batches}; the pass has "
-                f"{self.schedule.num_steps - self._start} batches"
-            )
-        return self._state(step)
+        left = self.schedule.num_steps - self._start
+        if not 0 <= num_batches <= left:
+            raise InvalidArgumentError(f"num_batches is {num_batches}; the pass has {left} batches")
+        return self._course.state(self._epoch, self._start + num_batches)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues at a position; the number of ranks and workers may have changed.
 
+        Args:
+            state: From `state_dict` or `state_after`, or the `state_dict()` of a
+                `StatefulDataLoader` over such a dataset, whatever its number of workers.
+
         Raises:
-            MismatchError: The state belongs to another cache, seed, shuffle or global batch.
+            MismatchError: The state belongs to another cache, seed, global batch, shuffle, window,
+                filter or mixture; says which.
         """
-        if state.get("version") != _STATE_VERSION:
-            raise MismatchError(
-                f"the state has version {state.get('version')}; this release reads {_STATE_VERSION}"
-            )
-        here = self._state(0)
-        for name in ("cache", "seed", "shuffle", "global_batch"):
-            if state.get(name) != here[name]:
-                raise MismatchError(
-                    f"the state was saved with {name} {state.get(name)!r} and this dataset has "
-                    f"{here[name]!r}"
-                )
-        consumed = state["consumed"]
-        step = -(-consumed // self.schedule.global_batch)
-        if consumed < 0 or consumed != self.schedule.consumed_after(step):
-            raise MismatchError(f"consumed is {consumed}, which is not the end of any step")
-        self._begin(_checked_epoch(state["epoch"]), step, state.get("origin"))
+        loader = loader_state(state)
+        own = state if loader is None else loader.dataset_state
+        epoch, step = self._course.position(own)
+        origin = count(own, "origin", self.schedule.num_steps) if "origin" in own else None
+        if loader is not None and origin is not None:  # the first worker's position is its own
+            step, origin = origin + loader.batches, None
+            if loader.finished:
+                epoch, step = epoch + 1, 0
+        self._begin(epoch, step, origin)
 
     def __iter__(self) -> Iterator[Batch]:
         """A pass from the position that `set_epoch` or `load_state_dict` chose, to the end."""
@@ -171,61 +218,35 @@ class SparseLogitDataset(IterableDataset[Batch]):
     def _batches(self) -> Iterator[Batch]:
         worker = get_worker_info()
         number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        if worker is not None and self._pass_in == os.getpid() and self.schedule.shuffle:
-            raise InvalidArgumentError(
-                "persistent_workers keep their own copy of the dataset, which set_epoch cannot "
-                "reach: every epoch would repeat the first order"
-            )
+        if worker is not None:
+            self._refuse_persistence()
         self._pass_in = os.getpid()
+        epoch = self._epoch
         # Torch asks worker 0 first, so that worker 0 has to have the step the pass starts with.
         first = self._start + (self._origin + number - self._start) % count
-        permutation = self.schedule.permutation(self._epoch)
-        self._step = self._start
-        for step in range(first, self.schedule.num_steps, count):
-            indices = self.schedule.indices(permutation, step)
-            if len(indices) == 0:
-                continue
-            batch = self._read(indices)
-            self._step = step + 1  # before it is handed out: afterwards nobody may ask again
-            yield batch
+        self._reached = epoch, self._start
+        steps = range(first, self.schedule.num_batches, count)
+        with closing(self._plan_reader.stream(self._course.plans(epoch, steps))) as stream:
+            for step in steps:
+                yield self._handed_out(next(stream), epoch, step)  # no name keeps it in memory
+        # Other workers may have batches left when this one has not.
+        if worker is None and epoch < MAX_EPOCH:
+            self._reached = epoch + 1, 0
 
-    def _read(self, indices: npt.NDArray[np.int64]) -> Batch:
-        sparse = self.cache.read_sequences(indices)
-        tokens: npt.NDArray[np.integer] | None = sparse.input_ids
-        if self._input_ids is not None:
-            tokens = checked_tokens(self.cache, self._input_ids, indices)
-        assert tokens is not None
-        assert sparse.sequence_offsets is not None
-        assert sparse.sequence_ids is not None
-        return pad_batch(
-            tokens,
-            np.diff(sparse.sequence_offsets),
-            sparse.offsets,
-            sparse.token_ids,
-            sparse.weights,
-            vocab_size=sparse.vocab_size,
-            sequence_ids=sparse.sequence_ids,
-            pad_token_id=self._pad_token_id,
-        )
+    def _handed_out(self, batch: Batch, epoch: int, step: int) -> Batch:
+        self._reached = epoch, step + 1  # before it goes: afterwards nobody may ask again
+        return self._course.finished(batch)
+
+    def _refuse_persistence(self) -> None:
+        again = self._pass_in == os.getpid()
+        if again and (self._course.shuffles or self._start > 0):
+            raise InvalidArgumentError(
+                "persistent_workers keep their own copy of the dataset, which set_epoch cannot "
+                "reach: every epoch would repeat the first order and begin where it began"
+            )
 
     def _begin(self, epoch: int, step: int, origin: int | None = None) -> None:
         self._epoch = epoch
-        self._start = self._step = step
+        self._start = step
         self._origin = step if origin is None else origin
-
-    def _state(self, step: int) -> dict[str, Any]:
-        return {
-            "version": _STATE_VERSION,
-            "cache": self.cache.digest,
-            "seed": self.schedule.seed,
-            "epoch": self._epoch,
-            "consumed": self.schedule.consumed_after(step),
-            "shuffle": self.schedule.shuffle,
-            "global_batch": self.schedule.global_batch,
-        }
-
-
-def _checked_epoch(epoch: int) -> int:
-    if not 0 <= epoch < _MAX_EPOCH:
-        raise InvalidArgumentError(f"epoch is {epoch}; it must be in [0, 2^64)")
-    return epoch
+        self._reached = epoch, step

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparselogits.torch import row_core, row_torch
+from sparselogits.torch import row_core, row_torch, row_triton
 from sparselogits.torch.rows import Rows
 
 
@@ -38,6 +38,10 @@ def loss_and_gradient(
     Returns:
         (R,) losses in the compute dtype, 0 in rows that are not kept.
     """
-    in_core = row_core.takes(logits) and (out is None or row_core.takes(out))
-    run = row_core.loss_and_gradient if in_core else row_torch.loss_and_gradient
+    if row_triton.takes(logits):
+        run = row_triton.loss_and_gradient
+    elif row_core.takes(logits) and (out is None or row_core.takes(out)):
+        run = row_core.loss_and_gradient
+    else:
+        run = row_torch.loss_and_gradient
     return run(logits, rows, temperature, loss_scale, gradient_scale, out)

@@ -55,6 +55,19 @@ class BiasSum(Protocol):
         """gradient: (r, V)."""
 
 
+class RowLosses(Protocol):
+    """See `row_pass.row_losses`."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        rows: Rows,
+        scaling: Scaling,
+        gradient_scale: Tensor,
+        out: Tensor | None,
+    ) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Sinks:
     """Where the gradients of a head go; None for those that nobody wants."""
@@ -71,6 +84,7 @@ def run_chunks(
     gradient_scale: Tensor,
     chunk: int,
     sinks: Sinks | None,
+    losses_of: RowLosses = row_losses,
 ) -> tuple[Tensor, Tensor | None]:
     """The losses, and the gradient of the hidden states if it is wanted.
 
@@ -81,6 +95,7 @@ def run_chunks(
         gradient_scale: 0-dimensional: what multiplies W p - w in the gradients.
         chunk: Rows of logits that exist at once.
         sinks: None computes the losses only.
+        losses_of: What turns logits into losses and their gradient.
 
     Returns:
         Losses in the compute dtype, of the kept rows in host memory and of all R on a device; and
@@ -104,7 +119,7 @@ def run_chunks(
             x_part = x_part.masked_fill(~part_rows.keep[:, None], 0)
         _linear(x_part, head, z)
         out = None if sinks is None else z
-        losses[part] = row_losses(z, part_rows, scaling, gradient_scale, out)
+        losses[part] = losses_of(z, part_rows, scaling, gradient_scale, out)
         if grad_hidden is not None:
             torch.mm(z, head.weight, out=grad_hidden[part])
         if sinks is not None and sinks.weight is not None:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparselogits.torch.fused_chunks import Head, Sinks, detach_head, run_chunks
+from sparselogits.torch.fused_chunks import Head, RowLosses, Sinks, detach_head, run_chunks
 from sparselogits.torch.reduction import Scaling, finish_gradient, once_differentiable
+from sparselogits.torch.row_pass import row_losses
 from sparselogits.torch.rows import Rows
 from sparselogits.torch.weight_sums import BiasGradient, WeightGradient
 
@@ -43,7 +44,12 @@ class FusedLinearSparseKDLoss(torch.autograd.Function):
 
 
 def loss_and_gradients(
-    head: Head, rows: Rows, scaling: Scaling, chunk: int, wanted: tuple[bool, bool, bool]
+    head: Head,
+    rows: Rows,
+    scaling: Scaling,
+    chunk: int,
+    wanted: tuple[bool, bool, bool],
+    losses_of: RowLosses = row_losses,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """The reduced loss, and the wanted gradients of hidden, weight and bias.
 
@@ -56,8 +62,9 @@ def loss_and_gradients(
     if wanted[2]:
         assert head.bias is not None
         bias = BiasGradient(head.bias, compute)
+    sinks = Sinks(wanted[0], weight, bias)
     losses, hidden = run_chunks(
-        head, rows, scaling, scaling.gradient_scale, chunk, Sinks(wanted[0], weight, bias)
+        head, rows, scaling, scaling.gradient_scale, chunk, sinks, losses_of
     )
     wide = scaling.defer_count
     return (

@@ -113,7 +113,7 @@ def sparse_kd_loss(
         loss = operators.logits_loss(flat, terms, with_gradient)
         return loss.reshape(leading) if reduction == "none" else loss
     if inplace and with_gradient:
-        _check_inplace(logits)
+        check_inplace(logits)
     with without_autocast(logits.device):
         rows, scaling = terms.resolve(logits.dtype)
         if with_gradient:
@@ -148,7 +148,7 @@ class _SparseKDLoss(torch.autograd.Function):
         return finish_gradient(gradient, factor, gradient.dtype), None, None, None
 
 
-def _check_inplace(logits: Tensor) -> None:
+def check_inplace(logits: Tensor) -> None:
     base = logits if logits._base is None else logits._base
     if base.is_leaf and base.requires_grad:
         raise InvalidArgumentError(

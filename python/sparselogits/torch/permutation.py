@@ -44,10 +44,25 @@ class Permutation:
             places[outside] = self._encipher(places[outside])
         return places.astype(np.int64)
 
+    def inverse(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(k,) places in [0, n) to the (k,) indices that have them."""
+        indices = self._decipher(places.astype(np.uint64))
+        limit = np.uint64(self._n)
+        while (outside := indices >= limit).any():
+            indices[outside] = self._decipher(indices[outside])
+        return indices.astype(np.int64)
+
     def _encipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         left, right = values >> self._half, values & self._low
         for key in self._round_keys:
             left, right = right, left ^ (_mix(right ^ key) & self._low)
+        joined: npt.NDArray[np.uint64] = (left << self._half) | right
+        return joined
+
+    def _decipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left, right = values >> self._half, values & self._low
+        for key in reversed(self._round_keys):
+            left, right = right ^ (_mix(left ^ key) & self._low), left
         joined: npt.NDArray[np.uint64] = (left << self._half) | right
         return joined
 

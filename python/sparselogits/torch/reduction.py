@@ -68,6 +68,12 @@ def check_reduction(reduction: str, reductions: tuple[str, ...]) -> None:
         raise InvalidArgumentError(f"reduction is {reduction!r}; it must be one of {reductions}")
 
 
+def check_positive(name: str, value: float) -> None:
+    """Raises InvalidArgumentError for a value that is not above 0 and finite."""
+    if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+        raise InvalidArgumentError(f"{name} is {value!r}; it must be above 0 and finite")
+
+
 def make_scaling(
     keep: Tensor,
     dtype: torch.dtype,
@@ -86,11 +92,9 @@ def make_scaling(
         InvalidArgumentError: A temperature, softcap, reduction or num_items that means nothing.
     """
     check_reduction(reduction, reductions)
-    for name, value in (("temperature", temperature), ("softcap", softcap)):
-        if value is None and name == "softcap":
-            continue
-        if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-            raise InvalidArgumentError(f"{name} is {value!r}; it must be above 0 and finite")
+    check_positive("temperature", temperature)
+    if softcap is not None:
+        check_positive("softcap", softcap)
     if num_items is not None and reduction != "mean":
         raise InvalidArgumentError(f"num_items divides a mean; reduction is {reduction!r}")
     one = torch.ones((), dtype=compute, device=keep.device)

@@ -13,7 +13,7 @@ from sparselogits.torch import buffers
 from sparselogits.torch.functional import loss_and_gradient
 from sparselogits.torch.host_memory import is_host
 from sparselogits.torch.reduction import Scaling
-from sparselogits.torch.row_torch import block_rows
+from sparselogits.torch.row_blocks import block_rows
 from sparselogits.torch.rows import Rows
 
 

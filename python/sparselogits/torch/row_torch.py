@@ -6,18 +6,8 @@ import torch
 from torch import Tensor
 
 from sparselogits.torch.host_memory import is_host
+from sparselogits.torch.row_blocks import block_rows
 from sparselogits.torch.rows import Rows
-
-# float32 scratch of one softmax block. Small enough to save trips to memory in the caches of a
-# CPU, large enough that its threads seldom wait for each other, and to hide a device's launches.
-_CPU_BLOCK_BYTES = 12 << 20
-_DEVICE_BLOCK_BYTES = 128 << 20
-
-
-def block_rows(num_rows: int, width: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Rows that are worked on at once: 1 to `num_rows`."""
-    block_bytes = _CPU_BLOCK_BYTES if is_host(device) else _DEVICE_BLOCK_BYTES
-    return max(1, min(num_rows, block_bytes // (width * dtype.itemsize)))
 
 
 def loss_and_gradient(

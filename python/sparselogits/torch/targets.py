@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class SparseTargets:
     token_ids: Tensor
     weights: Tensor
     vocab_size: int | None = None
-    _host_offsets: Tensor | None = field(default=None, init=False, repr=False)
+    # Not a field: what rebuilds dataclasses, as FSDP does with the inputs of a forward, then can.
+    _host_offsets: ClassVar[Tensor | None] = None
 
     def __post_init__(self) -> None:
         _check_layout(self)
@@ -72,6 +73,17 @@ class SparseTargets:
         """Targets whose offsets are known in host memory too: see `host_offsets`."""
         targets = cls(offsets, token_ids, weights, vocab_size)
         object.__setattr__(targets, "_host_offsets", host_offsets)
+        return targets
+
+    @classmethod
+    def _of_checked(
+        cls, offsets: Tensor, token_ids: Tensor, weights: Tensor, vocab_size: int | None
+    ) -> SparseTargets:
+        """Targets of what the core has decoded, and so validated: nothing is looked at again."""
+        targets = object.__new__(cls)
+        values = (("offsets", offsets), ("token_ids", token_ids), ("weights", weights))
+        for name, value in (*values, ("vocab_size", vocab_size)):
+            object.__setattr__(targets, name, value)
         return targets
 
     @property

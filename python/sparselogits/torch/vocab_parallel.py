@@ -15,7 +15,7 @@ from sparselogits.sampling_torch.compaction import compact
 from sparselogits.sampling_torch.points import counter_words
 from sparselogits.sampling_torch.refusal import RowExtreme, extreme_of, joined, refuse
 from sparselogits.sampling_torch.shards import draw_plain, draw_with_proposal
-from sparselogits.torch.vocab_shards import VocabShards, agree
+from sparselogits.torch.vocab_shards import Shard, VocabShards, agree, digest
 
 
 @torch.no_grad()
@@ -83,10 +83,12 @@ def sample_vocab_parallel(
             num_threads=None,
         )
         keys = check_keys(position_keys, len(local_logits))
+        rows, columns = local_logits.shape
+        common = digest(options, keys.tobytes())
+        shard: Shard | InvalidArgumentError = Shard(vocab_start, columns, rows, vocab_size, common)
     except InvalidArgumentError as error:
-        agree(local_logits, vocab_start, vocab_size, group, error)
-        raise
-    shards = agree(local_logits, vocab_start, vocab_size, group, (keys, options))
+        shard = error
+    shards = agree(shard, local_logits.device, group, "the options and position_keys")
     draw = draw_with_proposal if options.weighted else draw_plain
     words = counter_words(keys, local_logits.device)
     drawn = [draw(local_logits, words, options, shards)] if len(keys) else []

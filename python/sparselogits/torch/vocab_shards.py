@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 
 from sparselogits.errors import InvalidArgumentError
-from sparselogits.sampling import Keys, SampleOptions
 from sparselogits.sampling_torch.tiles import TileGrid
 
 
@@ -65,42 +64,65 @@ class VocabShards:
         return values
 
 
+@dataclass(frozen=True)
+class Shard:
+    """What one rank brings to a call over shards of the vocabulary.
+
+    Attributes:
+        start: Token id of its first column.
+        columns: How many it has.
+        rows: Rows of logits.
+        vocab_size: Of the whole vocabulary; None: as far as the shards reach.
+        options: A digest of the options that have to be the same on all ranks; below 2^63.
+        data: Likewise of tensors that have to be; 0-dimensional int64, on any device, or 0.
+    """
+
+    start: int
+    columns: int
+    rows: int
+    vocab_size: int | None
+    options: int
+    data: torch.Tensor | int = 0
+
+
 def agree(
-    logits: torch.Tensor,
-    vocab_start: int,
-    vocab_size: int,
+    shard: Shard | InvalidArgumentError,
+    device: torch.device,
     group: dist.ProcessGroup | None,
-    arguments: tuple[Keys, SampleOptions] | InvalidArgumentError,
+    options: str,
+    data: str = "",
 ) -> VocabShards:
     """Makes sure that all ranks mean the same call before any of them computes. A collective.
 
     Args:
-        logits: This rank's columns.
-        vocab_start: Token id of the first of them.
-        vocab_size: Of the whole vocabulary.
+        shard: This rank's, or what is wrong with its arguments.
+        device: One that the group communicates from.
         group: The process group; None: the default one.
-        arguments: What has to be the same on all ranks, or what this rank found wrong with it.
+        options: What `Shard.options` stands for, for the error message.
+        data: What `Shard.data` stands for.
 
     Raises:
         InvalidArgumentError: On every rank: arguments of one rank are wrong or differ, or the
             shards do not make up the vocabulary.
     """
-    facts = [1, 0, 0, 0, 0, 0]
-    if not isinstance(arguments, InvalidArgumentError):
-        shape = logits.shape
-        facts = [0, vocab_start, shape[1], vocab_size, shape[0], _digest(*arguments)]
-    header = torch.tensor(facts, dtype=torch.int64, device=logits.device)
+    facts = [1, 0, 0, 0, 0, 0, 0]
+    if not isinstance(shard, InvalidArgumentError):
+        vocab_size = 0 if shard.vocab_size is None else shard.vocab_size
+        facts = [0, shard.start, shard.columns, vocab_size, shard.rows, 0, shard.options]
+    header = torch.tensor(facts, dtype=torch.int64, device=device)
+    if not isinstance(shard, InvalidArgumentError):
+        header[5] = shard.data
     headers = torch.stack(_all_gather(header, group)).tolist()
-    if isinstance(arguments, InvalidArgumentError):
-        raise arguments
+    if isinstance(shard, InvalidArgumentError):
+        raise shard
     for rank, other in enumerate(headers):
         if other[0]:
             raise InvalidArgumentError(f"rank {rank} of the group refused its arguments")
-    names = ("vocab_size", "the number of rows", "the options and position_keys")
+    names = ("vocab_size", "the number of rows", data, options)
     for place, name in enumerate(names, start=3):
         for rank, other in enumerate(headers):
             if other[place] != headers[0][place]:
-                values = "" if place == 5 else f": {headers[0][place]} and {other[place]}"
+                values = f": {headers[0][place]} and {other[place]}" if place < 5 else ""
                 raise InvalidArgumentError(f"{name} of ranks 0 and {rank} differ{values}")
     ranks = sorted(range(len(headers)), key=lambda rank: headers[rank][1])
     end = 0
@@ -111,17 +133,20 @@ def agree(
                 f"the shard of rank {rank} starts at token {start}: the one before it ends at {end}"
             )
         end = start + columns
-    if end != vocab_size:
-        raise InvalidArgumentError(f"the shards end at token {end}: vocab_size is {vocab_size}")
-    grids = [TileGrid(vocab_size, *headers[rank][1:3]) for rank in ranks]
+    if shard.vocab_size not in (None, end):
+        raise InvalidArgumentError(
+            f"the shards end at token {end}: vocab_size is {shard.vocab_size}"
+        )
+    grids = [TileGrid(end, *headers[rank][1:3]) for rank in ranks]
     return VocabShards(grids, ranks, ranks.index(dist.get_rank(group)), group)
 
 
-def _digest(keys: Keys, options: SampleOptions) -> int:
-    """Equal for equal arguments; 62 bits."""
-    digest = hashlib.blake2b(repr(options).encode(), digest_size=8)
-    digest.update(keys.tobytes())
-    return int.from_bytes(digest.digest(), "little") >> 2
+def digest(*parts: object) -> int:
+    """Equal for parts with equal bytes or an equal repr; 62 bits."""
+    state = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        state.update(part if isinstance(part, bytes) else repr(part).encode())
+    return int.from_bytes(state.digest(), "little") >> 2
 
 
 def _all_gather(values: torch.Tensor, group: dist.ProcessGroup | None) -> list[torch.Tensor]:

@@ -1,0 +1,1 @@
+"""Triton kernels of the losses. Modules named `*_triton` import them when they launch."""
