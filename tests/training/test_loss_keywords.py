@@ -110,7 +110,7 @@ def test_a_soft_cap_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch) 
     logits = 3 * random(ROWS, VOCAB)
     whole = logits.clone().requires_grad_()
     sparse_kd_loss(whole, targets, softcap=4.0).backward()
-    monkeypatch.setattr("sparselogits.torch.row_torch._CPU_BLOCK_BYTES", 7 * VOCAB * 4)
+    monkeypatch.setattr("sparselogits.torch.row_blocks._CPU_BLOCK_BYTES", 7 * VOCAB * 4)
     blocks = logits.clone().requires_grad_()
     sparse_kd_loss(blocks, targets, softcap=4.0).backward()
     assert whole.grad is not None
