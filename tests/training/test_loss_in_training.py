@@ -100,6 +100,19 @@ def test_a_backward_pass_inside_autocast(form: Form) -> None:
         assert torch.equal(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("form", [fused, fused_into_grad])
+def test_autocast_around_the_backward_pass_alone_changes_nothing(form: Form) -> None:
+    """The head's products take the dtype that the forward pass chose."""
+    inside, outside = make_leaves(), make_leaves()
+    loss = form(*inside)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss.backward()
+    form(*outside).backward()
+    for a, b in zip(inside, outside, strict=True):
+        assert a.grad is not None
+        assert torch.equal(a.grad, b.grad)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_loss_scaler_with_float16(form: Form) -> None:
     """The scale arrives before gradients of about 1 / num_items round to zero."""

@@ -157,11 +157,12 @@ def test_position_weights_do_not_change_the_divisor() -> None:
     )
 
 
-def test_a_position_weight_of_zero_meets_an_impossible_target() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # in the core, and in torch
+def test_a_position_weight_of_zero_meets_an_impossible_target(dtype: torch.dtype) -> None:
     """A suppressed id has logit -inf: weight 0 asks for nothing, and 0 · inf would be NaN."""
     targets = SparseTargets(torch.arange(3), torch.tensor([2, 2]), torch.ones(2), 5)
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
-    leaf = logits.clone().requires_grad_()
+    leaf = logits.to(dtype).requires_grad_()
     loss = sparse_kd_loss(leaf, targets, position_weights=torch.tensor([0.0, 1.0]), reduction="sum")
     loss.backward()
     expected = of_logits(
