@@ -29,19 +29,6 @@ def joined(lengths: dict[int, int], window: int, drop: bool) -> list[list[Place]
     return [sample for sample in samples if len(sample) == window or not drop]
 
 
-def places_of(batch: Batch, lengths: dict[int, int]) -> list[list[Place]]:
-    """Where the rows of a batch are from, by their first sequence and its tokens."""
-    found = []
-    for row, name in enumerate(batch.sequence_ids.tolist()):
-        sequence = (name - FIRST_ID) // 3
-        first = int(batch.input_ids[row, 0])
-        (start,) = np.flatnonzero(tokens_of(sequence, lengths[sequence]) == first)
-        line = [(s, p) for s, length in lengths.items() for p in range(length)]
-        at = line.index((sequence, int(start)))
-        found.append(line[at : at + int(batch.lengths[row])])
-    return found
-
-
 def check_rows(
     batch: Batch, samples: list[list[Place]], lengths: dict[int, int], pad_token_id: int = 0
 ) -> None:

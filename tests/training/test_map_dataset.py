@@ -133,6 +133,7 @@ def test_rows_put_together_again_are_the_batch(path: str, mode: dict[str, Any]) 
     indices = [4, 0, len(dataset) - 1, 2]
     rows = dataset.__getitems__(indices)
     assert len(rows) == 4
+    assert dataset.collate(rows) is rows.batch  # nothing is copied
     assert contents(dataset.collate(list(rows))) == contents(dataset.collate(rows))
     assert contents(dataset.collate([dataset[i] for i in indices])) == contents(rows.batch)
     assert contents(rows[-1]) == contents(dataset[2])

@@ -24,7 +24,6 @@ class BlockShuffle:
     """
 
     def __init__(self, n: int, block: int, open_blocks: int, keys: tuple[int, ...]) -> None:
-        self._n = n
         self._block = block
         self._open = open_blocks
         self._keys = keys
