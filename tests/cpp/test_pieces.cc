@@ -74,7 +74,8 @@ TEST(memory_that_was_given_back_is_used_again_and_memory_that_is_held_is_not) {
 TEST(a_pool_keeps_the_largest_blocks_and_no_more_than_its_limit) {
   MemoryPool pool(2);
   std::vector<Buffer<int64_t>> buffers;
-  for (const size_t size : {size_t{1000}, size_t{3000}, size_t{2000}}) buffers.push_back(pool.Take<int64_t>(size));
+  for (const size_t size : {size_t{1000}, size_t{3000}, size_t{2000}})
+    buffers.push_back(pool.Take<int64_t>(size));
   const int64_t *const two = buffers[2].data(), *const three = buffers[1].data();
   for (Buffer<int64_t>& buffer : buffers) pool.Give(&buffer);
   CHECK(pool.Take<int64_t>(0).data() == nullptr);

@@ -177,6 +177,17 @@ def test_a_local_copy_that_is_damaged_is_replaced(remote: Remote, place: int, ma
     assert_same(fresh[6], SEQUENCES[6])
 
 
+@pytest.mark.parametrize("place", [20, 300, -20])
+def test_a_read_that_meets_a_damaged_copy_gets_another_one(remote: Remote, place: int) -> None:
+    remote.open().read(6)
+    (path,) = remote.root.glob(f"*/shards/{remote.file(6)}")
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    assert_same(remote.open()[6], SEQUENCES[6])
+    assert path.read_bytes() == (remote.made / remote.file(6)).read_bytes()
+
+
 def test_a_cache_that_is_damaged_itself_is_not_fetched_again_and_again(
     remote: Remote, flaky: Flaky, tmp_path: Path
 ) -> None:

@@ -30,11 +30,16 @@ def entries_of(sequence: int, position: int) -> tuple[list[int], list[int]]:
 
 
 def write_cache(
-    path: Path, lengths: list[int], *, store_tokens: bool = True, shard_bytes: int = 1 << 30
+    path: Path,
+    lengths: list[int],
+    *,
+    store_tokens: bool = True,
+    shard_bytes: int = 1 << 30,
+    metadata: dict[str, str] | None = None,
 ) -> str:
     """Sequence i has `lengths[i]` positions and the sequence_id FIRST_ID + 3 i."""
     config = sl.CacheConfig(vocab_size=VOCAB, rounds=ROUNDS, store_tokens=store_tokens)
-    with sl.CacheWriter(path, config, shard_bytes=shard_bytes) as writer:
+    with sl.CacheWriter(path, config, metadata, shard_bytes=shard_bytes) as writer:
         for sequence, length in enumerate(lengths):
             rows = [entries_of(sequence, position) for position in range(length)]
             ids = [i for row, _ in rows for i in row]

@@ -11,6 +11,7 @@ import torch
 from small_cache import VOCAB, check_rows, flat, sequences, tokens_of, write_cache
 from torch.utils.data import DataLoader
 
+import sparselogits as sl
 from sparselogits import errors
 from sparselogits.torch import SparseLogitDataset, fused_linear_sparse_kd_loss, sparse_kd_loss
 
@@ -84,6 +85,21 @@ def test_pickles_small(path: str) -> None:
     data = pickle.dumps(dataset)
     assert len(data) < 5000
     assert [sequences(b) for b in pickle.loads(data)] == [sequences(b) for b in dataset]
+
+
+def test_whole_sequences_need_no_table_of_all(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache may have more sequences than memory holds names of."""
+    expected = [sequences(b) for b in SparseLogitDataset(path, 4)]
+
+    def refuse(cache: sl.Cache) -> None:
+        raise AssertionError("asked for all sequences")
+
+    monkeypatch.setattr(sl.Cache, "_sequences", refuse)
+    for keywords in ({}, {"shuffle": False}, {"shuffle_block": 3}, {"mixture_weights": [2]}):
+        assert len(list(SparseLogitDataset([path], 4, **keywords))) == 6
+    assert [sequences(b) for b in SparseLogitDataset(path, 4)] == expected
+    with pytest.raises(AssertionError, match="asked for all"):
+        SparseLogitDataset(path, 4, window=3)
 
 
 def test_global_batches_do_not_depend_on_the_ranks(path: str) -> None:

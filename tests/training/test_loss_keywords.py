@@ -110,7 +110,7 @@ def test_a_soft_cap_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch) 
     logits = 3 * random(ROWS, VOCAB)
     whole = logits.clone().requires_grad_()
     sparse_kd_loss(whole, targets, softcap=4.0).backward()
-    monkeypatch.setattr("sparselogits.torch.row_torch._CPU_BLOCK_BYTES", 7 * VOCAB * 4)
+    monkeypatch.setattr("sparselogits.torch.row_blocks._CPU_BLOCK_BYTES", 7 * VOCAB * 4)
     blocks = logits.clone().requires_grad_()
     sparse_kd_loss(blocks, targets, softcap=4.0).backward()
     assert whole.grad is not None
@@ -157,11 +157,12 @@ def test_position_weights_do_not_change_the_divisor() -> None:
     )
 
 
-def test_a_position_weight_of_zero_meets_an_impossible_target() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # in the core, and in torch
+def test_a_position_weight_of_zero_meets_an_impossible_target(dtype: torch.dtype) -> None:
     """A suppressed id has logit -inf: weight 0 asks for nothing, and 0 · inf would be NaN."""
     targets = SparseTargets(torch.arange(3), torch.tensor([2, 2]), torch.ones(2), 5)
     logits = torch.tensor([[0.0, 1.0, -torch.inf, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0, 4.0]])
-    leaf = logits.clone().requires_grad_()
+    leaf = logits.to(dtype).requires_grad_()
     loss = sparse_kd_loss(leaf, targets, position_weights=torch.tensor([0.0, 1.0]), reduction="sum")
     loss.backward()
     expected = of_logits(

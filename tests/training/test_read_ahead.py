@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +68,30 @@ def test_plans_are_asked_for_as_far_ahead_as_said(caches: list[sl.Cache]) -> Non
     assert asked == [0, 1, 2, 3]  # one is used, three are in the making
     next(stream)
     assert asked == [0, 1, 2, 3, 4]
+
+
+def test_as_many_batches_are_in_the_making_as_said(
+    caches: list[sl.Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting:
+        submitted = 0
+
+        def __init__(self, *arguments: Any) -> None:
+            self._prefetcher = make(*arguments)
+
+        def submit(self, *columns: Any) -> None:
+            Counting.submitted += 1
+            self._prefetcher.submit(*columns)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._prefetcher, name)
+
+    make = _core.Prefetcher
+    monkeypatch.setattr(_core, "Prefetcher", Counting)
+    stream = PlanReader(caches, prefetch_batches=3).stream(map(whole, range(10)))
+    for taken in range(1, 11):
+        next(stream)
+        assert Counting.submitted == min(taken + 3, 10)
 
 
 def test_threads_live_from_the_first_batch_to_the_last(caches: list[sl.Cache]) -> None:
@@ -189,83 +209,6 @@ def test_memory_outlives_the_reader(caches: list[sl.Cache]) -> None:
     plan = plans_of(6, 1)[0]
     batch = PlanReader(caches).read(plan)
     assert found(batch) == expected(plan, LENGTHS)
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_child_goes_on_with_threads_of_its_own(caches: list[sl.Cache]) -> None:
-    reader = PlanReader(caches, prefetch_batches=3, num_threads=2)
-    plans = plans_of(7, 12)
-    stream = reader.stream(plans)
-    wanted = [expected(plan, LENGTHS) for plan in plans]
-    held = [next(stream) for _ in range(4)]
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(60)
-            rest = [found(batch) for batch in stream]
-            again = [found(batch) for batch in reader.stream(plans)]
-            kept = [found(batch) for batch in held]
-            os._exit(0 if rest == wanted[4:] and again == wanted and kept == wanted[:4] else 1)
-        finally:
-            os._exit(2)
-    rest = [found(batch) for batch in stream]
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert rest == wanted[4:]
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_a_forked_child_may_drop_the_iterator_of_its_parent(caches: list[sl.Cache]) -> None:
-    stream = PlanReader(caches, num_threads=2).stream(plans_of(8))
-    next(stream)
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(60)
-            stream.close()
-            os._exit(0)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert found(next(stream)) == expected(plans_of(8)[1], LENGTHS)
-
-
-def test_a_signal_ends_a_wait(caches: list[sl.Cache]) -> None:
-    class Rung(Exception):
-        pass
-
-    def ring(*_: Any) -> None:
-        raise Rung
-
-    reader = _core.PieceReader([cache._reader for cache in caches], 0, 8)
-    prefetcher = _core.Prefetcher(reader, 1)
-    plan = plan_of([[(1, 0, 0, -1)] * 300])  # 2.7 million positions
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        prefetcher.submit(*plan.columns)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with pytest.raises(Rung):
-            prefetcher.next()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert prefetcher.next()[0].shape == (1, 300 * 9000)  # which was not there yet
-    prefetcher.close()
-
-
-def test_a_program_ends_though_nobody_closed_its_iterators(caches: list[sl.Cache]) -> None:
-    script = f"""
-import numpy, sparselogits
-from sparselogits.torch.batch_plan import BatchPlan
-from sparselogits.torch.plan_reader import PlanReader
-plan = BatchPlan.of_sequences(numpy.arange(30))
-reader = PlanReader([sparselogits.open({caches[0].path!r})], num_threads=2, prefetch_batches=9)
-streams = [reader.stream([plan] * 100) for _ in range(3)]
-kept = [next(stream) for stream in streams]
-cycle = [streams]
-cycle.append(cycle)
-"""
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_prefetcher_that_has_nothing_to_give_says_so(caches: list[sl.Cache]) -> None:

@@ -6,12 +6,14 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dealing import FEW_SHAPES, GLOBAL_BATCH, SHAPES, Make, Shape, global_steps, rows
 from small_cache import write_cache
 
+import sparselogits.torch.dataset as dataset_module
 from sparselogits import errors
 from sparselogits.torch import SparseLogitDataset
 
@@ -165,6 +167,17 @@ def test_behind_the_last_batch_a_pass_is_empty_and_behind_the_pass_an_epoch_begi
     assert list(again) == []
     again.load_state_dict(behind)
     assert [rows(b) for b in again] == [rows(b) for b in make(epoch=1, drop_last=drop_last)]
+
+
+def test_a_worker_that_has_ended_does_not_speak_for_the_others(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make()
+    info = SimpleNamespace(id=1, num_workers=4)
+    monkeypatch.setattr(dataset_module, "get_worker_info", lambda: info)
+    assert len(list(dataset)) == 2  # steps 1 and 5
+    state = dataset.state_dict()
+    assert (state["epoch"], state["consumed"], state["origin"]) == (0, 24, 0)
 
 
 def test_a_pass_that_breaks_off_leaves_the_dataset_where_it_was(make: Make) -> None:

@@ -111,6 +111,26 @@ def test_a_stateful_loader_loads_its_own_state(path: str, workers: int) -> None:
         assert seen + [rows(batch) for batch in batches] == expected[after:]
 
 
+@pytest.mark.parametrize("world_size, rank, workers", [(2, 1, 2), (4, 3, 1), (2, 0, 0)])
+def test_loaders_of_all_ranks_say_the_same(
+    path: str, world_size: int, rank: int, workers: int
+) -> None:
+    dataset = SparseLogitDataset(
+        path, 4 // world_size, seed=3, rank=rank, world_size=world_size, drop_last=False
+    )
+    loader, alone = stateful(dataset, workers), make(path, drop_last=False)
+    batches = iter(loader)
+    for after in range(STEPS + 1):
+        alone.load_state_dict(loader.state_dict())
+        assert alone.state_dict() == make(path).state_after(after)
+        if after < STEPS:
+            next(batches)
+    left = list(batches)  # 26 = 6 * 4 + 2 samples: the last ranks have no seventh batch
+    assert len(left) == (1 if rank == 0 else 0)
+    alone.load_state_dict(loader.state_dict())
+    assert alone.state_dict() == make(path, epoch=1).state_dict()
+
+
 def test_a_chain_of_loaders_with_workers_of_all_numbers(path: str) -> None:
     expected, seen, state = order(path), [], None
     for workers, take in zip((2, 3, 1, 0, 2), (1, 2, 1, 1, STEPS), strict=True):

@@ -121,7 +121,9 @@ def test_position_ids_keep_documents_apart_in_hugging_face_models(
     (batch,) = in_order(path, 99, window=20, cross_documents=True)
     assert batch.documents is not None
     with torch.inference_mode():
-        logits = model(input_ids=batch.input_ids, position_ids=batch.position_ids).logits
+        logits = model(
+            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+        ).logits
         compared = 0
         for row, ids in enumerate(batch.documents.document_ids):
             for document in range(int(ids.max()) + 1):
@@ -132,6 +134,18 @@ def test_position_ids_keep_documents_apart_in_hugging_face_models(
     assert compared == 12  # 10 sequences with positions, two of them cut in two
     loss = sparse_kd_loss(logits, batch.targets)
     assert torch.isfinite(loss)
+
+
+def test_flash_attention_takes_the_bounds_of_documents(path: str) -> None:
+    """The names are those that Hugging Face models hand on to the kernel."""
+    from transformers.modeling_flash_attention_utils import FlashAttentionKwargs
+
+    documents = next(iter(in_order(path, window=7, cross_documents=True))).documents
+    assert documents is not None
+    given = documents.flash_attention_kwargs
+    assert set(given) <= set(FlashAttentionKwargs.__annotations__)
+    assert given["cu_seq_lens_q"] is given["cu_seq_lens_k"] is documents.cu_seqlens
+    assert given["max_length_q"] == given["max_length_k"] == documents.max_seqlen
 
 
 def test_windows_over_tokens_of_the_caller(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 
 _process = object()
+_lock = threading.Lock()
+
+
+def process_lock() -> threading.Lock:
+    """For what is made once in a process. In a child nobody holds it, whoever held its parent's."""
+    return _lock
 
 
 def this_process() -> object:
@@ -13,8 +20,8 @@ def this_process() -> object:
 
 
 def _begin_child() -> None:
-    global _process
-    _process = object()
+    global _lock, _process
+    _process, _lock = object(), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_begin_child)

@@ -15,7 +15,7 @@ from sparselogits.files_to_verify import FilesToVerify, check_unchanged
 from sparselogits.limits import MAX_MANIFEST_BYTES
 from sparselogits.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from sparselogits.remote.fetch_models import fetch_models
-from sparselogits.remote.forks import this_process
+from sparselogits.remote.forks import process_lock, this_process
 from sparselogits.remote.local_store import LocalStore
 from sparselogits.remote.location import Location
 from sparselogits.remote.remote_files import RemoteFiles
@@ -168,14 +168,16 @@ class RemoteCache:
 
     def _of_this_process(self) -> RemoteShards:
         process, shards = self._here
-        if process is not this_process():
-            files = RemoteFiles(self._place.location)
-            store = LocalStore(self._place.root, self._place.max_bytes)
-            for number in range(len(self.manifest.shards)):  # what the parent had mapped
-                self.reader.dismiss(number)
-            shards = self._shards(files, store)
-            self._here = (this_process(), shards)
-        return shards
+        if process is this_process():
+            return shards
+        with process_lock():
+            if self._here[0] is not this_process():
+                files = RemoteFiles(self._place.location)
+                store = LocalStore(self._place.root, self._place.max_bytes)
+                for number in range(len(self.manifest.shards)):  # what the parent had mapped
+                    self.reader.dismiss(number)
+                self._here = (this_process(), self._shards(files, store))
+            return self._here[1]
 
     def _shards(self, files: RemoteFiles, store: LocalStore) -> RemoteShards:
         return RemoteShards(files, self.manifest, store, self.reader, self._place.num_fetchers)

@@ -6,6 +6,7 @@ from sparselogits.torch.fused import fused_linear_sparse_kd_loss
 from sparselogits.torch.head_lse import linear_lse
 from sparselogits.torch.head_lse_loss import linear_lse_sparse_kd_loss
 from sparselogits.torch.losses import sparse_kd_loss
+from sparselogits.torch.map_dataset import SparseLogitMapDataset
 from sparselogits.torch.plug_in import plug_in_sparse_kd_loss
 from sparselogits.torch.targets import SparseTargets
 from sparselogits.torch.vocab_parallel import sample_vocab_parallel
@@ -15,6 +16,7 @@ from sparselogits.torch.vocab_parallel_loss import vocab_parallel_sparse_kd_loss
 __all__ = [
     "Batch",
     "SparseLogitDataset",
+    "SparseLogitMapDataset",
     "SparseTargets",
     "fused_linear_sparse_kd_loss",
     "linear_lse",

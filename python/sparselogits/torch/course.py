@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from sparselogits.errors import MismatchError
+from sparselogits.errors import InvalidArgumentError, MismatchError
 from sparselogits.torch.batch import Batch
 from sparselogits.torch.batch_plan import BatchPlan
 from sparselogits.torch.cache_list import CacheList
@@ -22,7 +21,7 @@ from sparselogits.torch.shuffling import Shuffling
 from sparselogits.torch.state import StateKey
 from sparselogits.torch.windows import WindowRule
 
-_STEPS_OF_A_DRAW = 64
+_SAMPLES_AT_ONCE = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +59,7 @@ class Course:
         shares = None if chosen.weights is None else shares_of(chosen.weights)
         epochs: Epochs = Union(samples.sizes, shuffling)
         if shares is not None:
+            _check_sizes(chosen, samples.sizes)
             epochs = Mixture(samples.sizes, shares, shuffling)
         schedule = Schedule(epochs.num_samples, batch_size, rank, world_size, drop_last)
         settings = {
@@ -71,18 +71,17 @@ class Course:
         key = StateKey(chosen.digest, shuffling.seed, schedule.global_batch, settings)
         return cls(schedule, shuffling.shuffle, samples, epochs, key, rule)
 
-    def plans(self, epoch: int, steps: Iterable[int]) -> Iterator[BatchPlan]:
+    def plans(self, epoch: int, steps: range) -> Iterator[BatchPlan]:
         """The batches of some steps, in turn."""
         draw = self._epochs.draw(epoch)
-        unplanned = iter(steps)
-        # Array operations cost their number more than their elements: many batches are one plan
-        # first.
-        while together := list(islice(unplanned, _STEPS_OF_A_DRAW)):
-            places = [self.schedule.places(step) for step in together]
+        # Whatever is asked of NumPy costs the same for one sample as for some hundreds.
+        together = -(-_SAMPLES_AT_ONCE // self.schedule.batch_size)
+        for start in range(0, len(steps), together):
+            places = [self.schedule.places(step) for step in steps[start : start + together]]
             plan = self._samples.plan(*draw(np.concatenate(places)))
             last = 0
-            for part in places:
-                first, last = last, last + len(part)
+            for batch in places:
+                first, last = last, last + len(batch)
                 yield plan.rows(first, last)
 
     def finished(self, batch: Batch) -> Batch:
@@ -104,3 +103,9 @@ class Course:
         if step is None:
             raise MismatchError(f"consumed is {consumed}, which is not the end of any step")
         return epoch, step
+
+
+def _check_sizes(chosen: CacheList, sizes: tuple[int, ...]) -> None:
+    for cache, size in zip(chosen.caches, sizes, strict=True):
+        if size == 0:
+            raise InvalidArgumentError(f"{cache.path} has no sample to have a share of the mixture")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,9 @@ class Documents:
     """The documents of a batch of B rows and S columns; padding counts as one more in its row.
 
     Attributes:
-        position_ids: (B, S) int64: from 0 in each document. Attention of Hugging Face models keeps
-            documents apart by these alone.
+        position_ids: (B, S) int64: from 0 in each document. Hugging Face models with `sdpa`,
+            `eager` or `flex_attention` keep documents apart by these alone if they are called
+            with `use_cache=False` and without an attention mask.
         document_ids: (B, S) int32: 0, 1, … in each row, -1 in its padding. Two positions of a row
             may attend to each other where these agree.
         cu_seqlens: (D + 1,) int32: where documents begin in the B·S positions end to end, and their
@@ -62,6 +64,16 @@ class Documents:
             torch.from_numpy(bounds.astype(np.int32)),
             int(lengths.max(initial=0)),
         )
+
+    @property
+    def flash_attention_kwargs(self) -> dict[str, Any]:
+        """What Hugging Face models with `flash_attention_2` need beside `position_ids`."""
+        return {
+            "cu_seq_lens_q": self.cu_seqlens,
+            "cu_seq_lens_k": self.cu_seqlens,
+            "max_length_q": self.max_seqlen,
+            "max_length_k": self.max_seqlen,
+        }
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Documents:
         """The same on `device`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -35,7 +36,7 @@ class SequenceFacts:
     metadata: dict[str, str]
 
 
-SequenceFilter: TypeAlias = Callable[[SequenceFacts], Any] | npt.ArrayLike
+SequenceFilter: TypeAlias = Callable[[SequenceFacts], Any] | npt.ArrayLike | AbstractSet[int]
 """A function of `SequenceFacts` that gives (n,) booleans, or the sequence_ids to use."""
 
 
@@ -49,6 +50,8 @@ def select(caches: Sequence[Cache], chosen: SequenceFilter | None) -> tuple[Sele
     """
     if chosen is None:
         return (None,) * len(caches)
+    if isinstance(chosen, (set, frozenset)):
+        chosen = list(chosen)
     masks = [_mask(cache, chosen) for cache in caches] if callable(chosen) else _named(
         caches, unsigned_array("sequence_filter", chosen)
     )  # fmt: skip

@@ -81,9 +81,10 @@ class SparseTargets:
     ) -> SparseTargets:
         """Targets of what the core has decoded, and so validated: nothing is looked at again."""
         targets = object.__new__(cls)
-        values = (("offsets", offsets), ("token_ids", token_ids), ("weights", weights))
-        for name, value in (*values, ("vocab_size", vocab_size)):
-            object.__setattr__(targets, name, value)
+        object.__setattr__(targets, "offsets", offsets)
+        object.__setattr__(targets, "token_ids", token_ids)
+        object.__setattr__(targets, "weights", weights)
+        object.__setattr__(targets, "vocab_size", vocab_size)
         return targets
 
     @property
