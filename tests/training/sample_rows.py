@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numpy as np
 from small_cache import FIRST_ID, ROUNDS, entries_of, tokens_of
 
 from sparselogits.torch import Batch
