@@ -20,7 +20,9 @@ TORCH_CE = "cross-entropy, F.linear_cross_entropy"
 AGAIN = "cross-entropy, fused head, once more"
 LIVE_TEACHER = "full distillation, live teacher"
 CROSS_ENTROPIES = (FUSED_CE, PLAIN_CE, TORCH_CE)
-MEASURED = (SPARSE, FUSED_CE, PLAIN_CE, AGAIN, LIVE_TEACHER)
+MEASURED = (SPARSE, FUSED_CE, AGAIN, PLAIN_CE, TORCH_CE, LIVE_TEACHER)
+RARE = (TORCH_CE, LIVE_TEACHER)
+"""Those that take several times as long, and are measured less often."""
 
 _BATCHES_IN_MEMORY = 16
 

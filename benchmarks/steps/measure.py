@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from steps.forms import LIVE_TEACHER, MEASURED, Steps
+from steps.forms import MEASURED, RARE, Steps
 
+_RARE_EVERY = 5
 _MEMORY_STEPS = 3  # the optimizer's state appears in the first
 
 
@@ -19,7 +20,7 @@ def times(cache: Path, options: dict[str, Any]) -> dict[str, list[list[float]]]:
     """(CPU seconds of all threads, seconds) of each step of each form, in rounds.
 
     A round runs each form once, in a random order, so that noise and what one form leaves in the
-    caches hit all alike. The live teacher, which takes much longer, joins every fifth round.
+    caches hit all alike. The rare forms join every fifth round.
     """
     torch.set_num_threads(options["threads"])
     steps = Steps(cache, options["batch_size"], MEASURED)
@@ -28,7 +29,7 @@ def times(cache: Path, options: dict[str, Any]) -> dict[str, list[list[float]]]:
     order = random.Random(0)
     found: dict[str, list[list[float]]] = {form: [] for form in MEASURED}
     for number in range(options["rounds"]):
-        forms = [form for form in MEASURED if form != LIVE_TEACHER or number % 5 == 0]
+        forms = [form for form in MEASURED if form not in RARE or number % _RARE_EVERY == 0]
         order.shuffle(forms)
         for form in forms:
             cpu, wall = time.process_time(), time.perf_counter()

@@ -21,8 +21,13 @@ from runs import (
 from tiny import rows_of, student, write_cache
 
 from sparselogits import InvalidArgumentError
-from sparselogits.integrations.transformers import SparseKDOptions, SparseLogitCollator
+from sparselogits.integrations.transformers import (
+    SparseKDOptions,
+    SparseLogitCollator,
+    trainer_inputs,
+)
 from sparselogits.integrations.transformers.logit_map import LogitMap
+from sparselogits.torch import SparseLogitMapDataset
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {},
@@ -199,6 +204,20 @@ def test_collated_rows_have_the_gradient_of_whole_batches(tmp_path):
         model, args, train_dataset=rows_of(cache), data_collator=SparseLogitCollator(cache)
     )
     expected = after_one_step(model, dense_loss(model, cache, range(8)))
+    run.train()
+    assert_close(parameters(model), expected, 1e-5)
+
+
+def test_samples_by_their_number_have_the_gradient_of_whole_batches(tmp_path):
+    model = student()
+    view = SparseLogitMapDataset(write_cache(tmp_path / "cache", LENGTHS))
+    run = SparseKDTrainer(
+        model,
+        arguments(tmp_path / "out", per_device_train_batch_size=2, gradient_accumulation_steps=4),
+        train_dataset=view,
+        data_collator=lambda rows: trainer_inputs(view.collate(rows)),
+    )
+    expected = after_one_step(model, dense_loss(model, view.caches[0], range(8)))
     run.train()
     assert_close(parameters(model), expected, 1e-5)
 

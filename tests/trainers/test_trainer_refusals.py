@@ -59,6 +59,16 @@ def test_another_batch_size_or_rank_than_the_arguments_is_refused(tmp_path):
         run.get_train_dataloader()
 
 
+def test_persistent_workers_that_would_repeat_the_first_order_are_refused(tmp_path):
+    run = trainer(
+        tmp_path, student(), dataloader_num_workers=1, dataloader_persistent_workers=True,
+        max_steps=-1, num_train_epochs=2,
+    )  # fmt: skip
+    run.train_dataset = cache_dataset(run.args, run.train_dataset.cache)
+    with pytest.raises(InvalidArgumentError, match="persistent_workers"):
+        run.train()
+
+
 def test_alpha_outside_its_range_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"alpha is 1\.5"):
         SparseKDOptions(alpha=1.5)

@@ -7,10 +7,12 @@ from sparselogits.integrations.transformers.arguments import cache_dataset
 from sparselogits.integrations.transformers.student import SparseKDOptions
 from sparselogits.integrations.transformers.trainer import SparseKDTrainerMixin
 from sparselogits.torch.collator import SparseLogitCollator
+from sparselogits.torch.trainer_inputs import trainer_inputs
 
 __all__ = [
     "SparseKDOptions",
     "SparseKDTrainerMixin",
     "SparseLogitCollator",
     "cache_dataset",
+    "trainer_inputs",
 ]

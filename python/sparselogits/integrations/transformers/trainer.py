@@ -35,7 +35,8 @@ class SparseKDTrainerMixin(_Base):
       comes from the dataset; the Trainer's samplers and accelerate's sharding are not used. A
       checkpoint holds its position.
     * Any other dataset whose rows name a sequence of a cache, with a `SparseLogitCollator` as
-      `data_collator`.
+      `data_collator`; or a `SparseLogitMapDataset`, with
+      `data_collator=lambda rows: trainer_inputs(dataset.collate(rows))`.
 
     The loss is the mean over all rows with a target of an update, whatever the number of
     accumulated batches and of processes. `eval_loss` is the mean over all rows of the evaluation.
@@ -99,6 +100,8 @@ class SparseKDTrainerMixin(_Base):
             args.world_size,
             fill_steps=fill_steps,
             num_workers=args.dataloader_num_workers,
+            persistent_workers=args.dataloader_persistent_workers,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
             prefetch_factor=args.dataloader_prefetch_factor,
             pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
         )
