@@ -26,7 +26,7 @@ unexport PYTHONPATH
 help:
 	@echo "make test   everything that CI checks: lint, types, cpp, python"
 	@echo "make demo   a real teacher becomes a cache, a student learns from it"
-	@echo "make bench  sizes and rates of every codec;  make instructions   (valgrind);  make setup, make clean"
+	@echo "make bench  codecs, losses, loaders, training steps, start-up;  make instructions   (valgrind);  make setup, make clean"
 	@echo "make torture   every kind of fault, thousands of times; ends with a table"
 	@echo "make fuzz   libFuzzer (clang) on every parser, FUZZ_SECONDS=60 each"
 
@@ -72,6 +72,10 @@ bench: $(VENV)/dev.stamp
 	$(PY) -m pip install -q -r benchmarks/requirements-codecs.txt
 	$(PY) benchmarks/bench_codecs.py
 	$(PY) benchmarks/bench_hostile.py
+	$(PY) benchmarks/bench_loss.py --markdown docs/results/loss.md
+	$(PY) benchmarks/bench_loader.py --setup --markdown docs/results/loader.md
+	$(PY) benchmarks/bench_step.py --markdown docs/results/step.md
+	$(PY) benchmarks/bench_startup.py --markdown docs/results/startup.md
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

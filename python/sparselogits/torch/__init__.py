@@ -1,6 +1,7 @@
 """Training from a cache with PyTorch: batches, and losses over sparse targets."""
 
 from sparselogits.torch.batch import Batch
+from sparselogits.torch.collator import SparseLogitCollator
 from sparselogits.torch.dataset import SparseLogitDataset
 from sparselogits.torch.fused import fused_linear_sparse_kd_loss
 from sparselogits.torch.head_lse import linear_lse
@@ -15,6 +16,7 @@ from sparselogits.torch.vocab_parallel_loss import vocab_parallel_sparse_kd_loss
 
 __all__ = [
     "Batch",
+    "SparseLogitCollator",
     "SparseLogitDataset",
     "SparseLogitMapDataset",
     "SparseTargets",
