@@ -75,6 +75,14 @@ def test_wrong_bytes_are_fetched_again(remote: Remote, flaky: Flaky) -> None:
     assert_same(remote.open()[3], SEQUENCES[3])
 
 
+def test_wrong_bytes_of_a_part_of_a_shard_are_fetched_again(remote: Remote, flaky: Flaky) -> None:
+    flaky.faults[remote.file(3)] = [wrong] * (fetch_shard.MAX_FETCHES - 1)
+    cache = remote.open()
+    assert len(cache.sequence_ids) == len(cache)
+    assert not flaky.faults[remote.file(3)]
+    assert not remote.local
+
+
 def test_wrong_bytes_that_stay_name_the_url_and_both_digests(remote: Remote, flaky: Flaky) -> None:
     flaky.faults[remote.file(3)] = [wrong] * fetch_shard.MAX_FETCHES
     cache = remote.open()

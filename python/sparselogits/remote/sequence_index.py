@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sparselogits import _core
 from sparselogits.errors import FormatError
 from sparselogits.manifest import Manifest, ShardRow
+from sparselogits.remote.fetch_shard import MAX_FETCHES
 from sparselogits.remote.local_store import LocalStore
 from sparselogits.remote.new_file import NewFile
 from sparselogits.remote.remote_files import RemoteFiles
@@ -76,6 +77,19 @@ def sequence_table(
 
 
 def _of_shard(
+    files: RemoteFiles, manifest: Manifest, models: list[_core.CodecModel], row: ShardRow
+) -> Columns:
+    # Parts of a shard have no digest in the manifest. What says that they are damaged may be the
+    # network: as with whole shards, it is asked again before it is believed.
+    for _ in range(MAX_FETCHES - 1):
+        try:
+            return _fetched(files, manifest, models, row)
+        except FormatError:
+            continue
+    return _fetched(files, manifest, models, row)
+
+
+def _fetched(
     files: RemoteFiles, manifest: Manifest, models: list[_core.CodecModel], row: ShardRow
 ) -> Columns:
     url = files.location.file_url(row.file)
