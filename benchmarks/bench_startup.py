@@ -87,7 +87,7 @@ def measure(start: str, path: str, scratch: str) -> dict[str, float]:
     lap("open")
     dataset = SparseLogitDataset(cache, batch_size=8, seed=1)
     lap("dataset")
-    dataset.schedule.indices(dataset.schedule.permutation(0), 0)
+    next(dataset._course.plans(0, range(1)))
     lap("first_indices")
     if start.endswith("table of sequences"):
         cache.sequence_lengths  # noqa: B018

@@ -68,10 +68,16 @@ Status ShardPool::Open(const std::vector<ShardRow>& rows, const ShardConfig& con
 // the C library when it starts one.
 Status ShardPool::OpenAll() const {
   std::deque<std::unique_ptr<MappedFile>> ahead;  // of shard i and those after it
+  bool looks_ahead = true;
   for (size_t i = 0; i < rows_.size(); ++i) {
-    while (ahead.size() < kOpenedAhead && i + ahead.size() < rows_.size()) {
+    while (looks_ahead && ahead.size() < kOpenedAhead && i + ahead.size() < rows_.size()) {
       std::unique_ptr<MappedFile> file;
-      if (!MappedFile::Open(rows_[i + ahead.size()].path, &file).ok()) break;  // not its turn yet
+      if (!MappedFile::Open(rows_[i + ahead.size()].path, &file).ok()) {
+        // Not its turn yet. Where maps run out, memory for what comes before it needs some too.
+        looks_ahead = false;
+        ahead.clear();
+        break;
+      }
       file->ReadAhead(false);
       file->WillTouch(0, kHeaderLength);
       file->WillTouch(file->bytes().size() - std::min(file->bytes().size(), kLikelyTail),

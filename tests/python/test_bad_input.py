@@ -233,7 +233,9 @@ def test_open_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(sl.CacheIOError, match="no cache"):
         sl.recover(tmp_path)
     with pytest.raises(sl.InvalidArgumentError, match="URL"):
-        sl.open("gs://bucket/cache")
+        sl.recover("gs://bucket/cache")
+    with pytest.raises(sl.InvalidArgumentError, match=r"nowhere://"):
+        sl.open("nowhere://bucket/cache")
     with pytest.raises(sl.InvalidArgumentError, match="verify_checksums"):
         sl.open(tmp_path, verify_checksums=1)  # type: ignore[arg-type]
 

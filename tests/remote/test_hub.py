@@ -33,7 +33,12 @@ def test_a_cache_on_the_hub_is_read_like_any_other(made: Path, tmp_path: Path) -
         result = subprocess.run(
             [sys.executable, "-c", SCRIPT, str(HERE), str(HERE.parent / "python"),
              f"hf://{REPOSITORY}/c", str(tmp_path / "l")],
-            env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1"},
+            env={
+                **os.environ,
+                "HF_ENDPOINT": hub.url,
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HF_HUB_OFFLINE": "0",
+            },
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert result.returncode == 0, result.stderr
