@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+import two_ranks
 import vocab_parallel_script as script
 
 SCRIPT = Path(script.__file__)
@@ -20,25 +16,7 @@ RANKS = (2, 3)
 @cache
 def outcomes(ranks: int) -> list[dict[str, str]]:
     """What every case of the script came to, on each rank."""
-    with TemporaryDirectory() as directory:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, SCRIPT, str(rank), str(ranks), f"{directory}/meet"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"TRITON_INTERPRET": "1"},
-            )
-            for rank in range(ranks)
-        ]
-        try:
-            outputs = [process.communicate(timeout=300) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-    for process, (_, errors) in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, errors
-    return [json.loads(output) for output, _ in outputs]
+    return two_ranks.outcomes(SCRIPT, ranks)
 
 
 def on_every_rank(ranks: int, case: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Scripts that run as both ranks of a gloo process group."""
+"""Scripts that run as all ranks of a gloo process group, two unless told otherwise."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import sparselogits as sl
 RANKS = 2
 
 
-def outcomes(script: Path) -> list[dict[str, str]]:
+def outcomes(script: Path, ranks: int = RANKS) -> list[dict[str, str]]:
     """What `script RANK RANKS FILE` printed on each rank: {case: outcome} as JSON."""
     with TemporaryDirectory() as directory:
         processes = [
             subprocess.Popen(
-                [sys.executable, script, str(rank), str(RANKS), f"{directory}/meet"],
+                [sys.executable, script, str(rank), str(ranks), f"{directory}/meet"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"TRITON_INTERPRET": "1"},
             )
-            for rank in range(RANKS)
+            for rank in range(ranks)
         ]
         try:
             outputs = [process.communicate(timeout=300) for process in processes]

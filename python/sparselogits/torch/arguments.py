@@ -111,3 +111,14 @@ def check_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
             raise InvalidArgumentError(f"{name} is {tensor.dtype} and hidden is {hidden.dtype}")
         if tensor.device != hidden.device:
             raise InvalidArgumentError(f"{name} is on {tensor.device} and hidden {hidden.device}")
+
+
+def check_position_weights(weights: Tensor) -> None:
+    """Refuses (R,) weights in host memory that are negative or not finite."""
+    bad = (~(torch.isfinite(weights) & (weights >= 0))).nonzero()
+    if bad.numel():
+        row = int(bad[0, 0])
+        raise InvalidArgumentError(
+            f"position_weights of row {row} is {float(weights[row])}; it must be finite and not "
+            "negative"
+        )

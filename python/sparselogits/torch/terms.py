@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.torch.arguments import (
+    check_position_weights,
     check_targets,
     flatten_labels,
     flatten_mask,
@@ -134,14 +135,7 @@ def _check_values(terms: Terms) -> None:
                 f"{IGNORED_LABEL} for none"
             )
     if terms.position_weights is not None:
-        weights = terms.position_weights
-        bad = (~(torch.isfinite(weights) & (weights >= 0))).nonzero()
-        if bad.numel():
-            row = int(bad[0, 0])
-            raise InvalidArgumentError(
-                f"position_weights of row {row} is {float(weights[row])}; it must be finite and "
-                "not negative"
-            )
+        check_position_weights(terms.position_weights)
 
 
 def _check_largest(name: str, ids: Tensor, width: int) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sparselogits.torch import buffers
 from sparselogits.torch.arguments import flatten_rows
 from sparselogits.torch.autocast import without_autocast
 from sparselogits.torch.losses import check_inplace
@@ -118,7 +119,7 @@ class _VocabParallelLoss(torch.autograd.Function):
     ) -> Tensor:
         # A detached alias: whoever saved these logits notices the overwriting and refuses.
         logits = logits.detach()
-        gradient = logits if inplace else torch.empty_like(logits)
+        gradient = logits if inplace else buffers.empty(tuple(logits.shape), logits)
         losses = columns.row_losses(logits, rows, scaling, scaling.gradient_scale, gradient)
         ctx.scaling = scaling
         ctx.save_for_backward(gradient)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparselogits.errors import InvalidArgumentError, VocabularyMismatchError
 from sparselogits.torch.arguments import (
+    check_position_weights,
     check_targets,
     flatten_labels,
     flatten_mask,
@@ -98,19 +99,9 @@ def check_inputs(
         teacher_logits = _teacher_rows(teacher_logits, flat)
     weights = flatten_position_weights(position_weights, leading, device)
     if weights is not None and is_host(device):
-        _check_weights(weights)
+        check_position_weights(weights)
     flat_mask = flatten_mask(mask, leading, device)
     return Inputs(flat, leading, targets, labels, teacher_logits, flat_mask, weights, keywords)
-
-
-def _check_weights(weights: Tensor) -> None:
-    bad = (~(torch.isfinite(weights) & (weights >= 0))).nonzero()
-    if bad.numel():
-        row = int(bad[0, 0])
-        raise InvalidArgumentError(
-            f"position_weights of row {row} is {float(weights[row])}; it must be finite and not "
-            "negative"
-        )
 
 
 def _teacher_rows(teacher_logits: Tensor, logits: Tensor) -> Tensor:
