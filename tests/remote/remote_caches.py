@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ import sparselogits as sl
 
 # Of one length, so that their shards are almost alike: where k of them fit, k + 1 do not.
 SEQUENCES = [random_sequence(i, 40) for i in range(12)]
+
+
+def fetches(cache: sl.Cache) -> list[Any]:
+    """The jobs of a remote cache that have not ended."""
+    shards: Any = cache._shards
+    return list(shards._here[1]._jobs.values())
+
+
+def wait_for_fetches(cache: sl.Cache) -> None:
+    """Until nothing is being fetched any more."""
+    while fetches(cache):
+        time.sleep(0.001)
 
 
 def make_remote(path: Path, sequences: list[Any]) -> Path:

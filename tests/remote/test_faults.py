@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import fsspec
 import pytest
 from caches import assert_holds, assert_same, random_sequence
 from flaky import Flaky, flaky, raises, short, wrong
-from remote_caches import SEQUENCES, Remote, make_remote
+from remote_caches import SEQUENCES, Remote, fetches, make_remote, wait_for_fetches
 
 import sparselogits as sl
 from sparselogits.remote import fetch_shard
@@ -113,8 +116,33 @@ def test_errors_of_what_was_fetched_ahead_are_left_to_the_read(
     flaky.faults[remote.file(3)] = [raises(PermissionError(13, "no"))]
     cache = remote.open()
     cache.prefetch([3])
-    while flaky.faults[remote.file(3)]:
-        pass
+    wait_for_fetches(cache)
+    assert not flaky.faults[remote.file(3)]
+    assert_same(cache[3], SEQUENCES[3])
+
+
+def test_a_read_that_waits_for_what_is_fetched_ahead_gets_its_error(
+    remote: Remote, flaky: Flaky
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def fails_late(_: bytes) -> bytes:
+        begun.set()
+        assert go_on.wait(60)
+        raise PermissionError(13, "no")
+
+    flaky.faults[remote.file(3)] = [fails_late]
+    cache = remote.open()
+    cache.prefetch([3])
+    assert begun.wait(60)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(cache.read, 3)
+        while not any(job.needed for job in fetches(cache)):
+            time.sleep(0.001)
+        go_on.set()
+        with pytest.raises(sl.CacheIOError, match=r"1 attempt\)"):
+            read.result()
+    assert flaky.requests == [remote.file(3)]
     assert_same(cache[3], SEQUENCES[3])
 
 

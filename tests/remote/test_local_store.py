@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from caches import assert_same
-from remote_caches import SEQUENCES, Remote
+from remote_caches import SEQUENCES, Remote, wait_for_fetches
 
 import sparselogits as sl
 from sparselogits.remote import new_file
@@ -31,8 +31,7 @@ def test_many_fetchers_keep_to_the_bound(remote: Remote) -> None:
         cache = remote.open(local_cache=root, local_cache_bytes=bound, num_fetchers=8)
         cache.read(9)
         cache.prefetch([0, 3, 6, 1, 4, 7, 2])
-        while cache._shards._here[1]._jobs:
-            time.sleep(0.001)
+        wait_for_fetches(cache)
         assert sum(path.stat().st_size for path in root.glob("*/shards/*")) <= bound
 
 
@@ -124,9 +123,7 @@ def test_fetching_ahead_removes_nothing_that_was_fetched_ahead(remote: Remote) -
     cache = remote.open(local_cache_bytes=remote.room_for(3), num_fetchers=1)
     cache.read(9)
     cache.prefetch([0, 3, 6, 1, 4])
-    shards = cache._shards._here[1]
-    while shards._jobs:
-        time.sleep(0.002)
+    wait_for_fetches(cache)
     assert remote.local == {remote.file(i) for i in (0, 3, 6)}
     cache.read(9)  # what is needed goes before what may be
     assert remote.file(9) in remote.local
