@@ -27,8 +27,8 @@ LossDtype DtypeOf(const py::array& logits) {
 py::array_t<float> LossOfRows(const py::array& logits, const InputArray<int64_t>& offsets,
                               const InputArray<int64_t>& token_ids,
                               const InputArray<float>& weights, const InputArray<bool>& keep,
-                              std::optional<py::array> gradient, float temperature, float scale,
-                              int num_threads) {
+                              std::optional<py::array> gradient, std::optional<float> softcap,
+                              float temperature, float scale, int num_threads) {
   LossRows rows;
   rows.dtype = DtypeOf(logits);
   if (logits.ndim() != 2 || (logits.flags() & py::array::c_style) == 0)
@@ -49,6 +49,7 @@ py::array_t<float> LossOfRows(const py::array& logits, const InputArray<int64_t>
   rows.token_ids = Span(token_ids);
   rows.weights = Span(weights);
   rows.keep = keep.data();
+  rows.softcap = softcap.value_or(0);
   rows.temperature = temperature;
   rows.scale = scale;
   py::array_t<float> losses(rows.num_rows);
@@ -63,8 +64,8 @@ void BindLoss(py::module_& module) {
   module.def("sparse_loss_rows", &LossOfRows, py::arg("logits").noconvert(),
              py::arg("offsets").noconvert(), py::arg("token_ids").noconvert(),
              py::arg("weights").noconvert(), py::arg("keep").noconvert(),
-             py::arg("gradient").noconvert(), py::kw_only(), py::arg("temperature"),
-             py::arg("scale"), py::arg("num_threads"));
+             py::arg("gradient").noconvert(), py::kw_only(), py::arg("softcap"),
+             py::arg("temperature"), py::arg("scale"), py::arg("num_threads"));
   module.def(
       "advise_huge_pages",
       [](py::array& array) {

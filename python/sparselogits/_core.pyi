@@ -205,6 +205,7 @@ def sparse_loss_rows(
     keep: npt.NDArray[np.bool_],
     gradient: npt.NDArray[np.float32] | npt.NDArray[np.uint16] | None,
     *,
+    softcap: float | None,
     temperature: float,
     scale: float,
     num_threads: int,

@@ -27,6 +27,13 @@ SPARSELOGITS_ALWAYS_INLINE void MultiplyNarrowLoop(const float* values, int64_t 
   attributes void Multiply##variant(float* values, int64_t n, float factor) {                    \
     SoftmaxTile<lanes>::Multiply(values, n, factor);                                             \
   }                                                                                              \
+  attributes void Tanh##variant(const float* z, int64_t n, float inverse_softcap, float* out) {  \
+    SoftmaxTile<lanes>::Tanh(z, n, inverse_softcap, out);                                        \
+  }                                                                                              \
+  attributes void MultiplySlope##variant(const float* exps, int64_t n, float factor,             \
+                                         float* tanhs) {                                         \
+    SoftmaxTile<lanes>::MultiplySlope(exps, n, factor, tanhs);                                   \
+  }                                                                                              \
   attributes void Widen##variant(const uint16_t* bits, int64_t n, float* out) {                  \
     WidenLoop(bits, n, out);                                                                     \
   }                                                                                              \
@@ -34,8 +41,13 @@ SPARSELOGITS_ALWAYS_INLINE void MultiplyNarrowLoop(const float* values, int64_t 
                                           uint16_t* out) {                                       \
     MultiplyNarrowLoop(values, n, factor, out);                                                  \
   }                                                                                              \
-  constexpr LossKernels k##variant = {#variant, Exponentials##variant, Multiply##variant,        \
-                                      Widen##variant, MultiplyNarrow##variant};
+  constexpr LossKernels k##variant = {#variant,                                                  \
+                                      Exponentials##variant,                                     \
+                                      Multiply##variant,                                         \
+                                      Tanh##variant,                                             \
+                                      MultiplySlope##variant,                                    \
+                                      Widen##variant,                                            \
+                                      MultiplyNarrow##variant};
 
 SPARSELOGITS_LOSS_KERNELS(Lanes4, , 4)  // SSE2, NEON and the like
 #if defined(__x86_64__)

@@ -20,6 +20,9 @@ struct LossKernels {
   // SoftmaxTile::Exponentials and Multiply.
   TileSum (*exponentials)(const float* z, int64_t n, float inverse_temperature, float* exps);
   void (*multiply)(float* values, int64_t n, float factor);
+  // SoftmaxTile::Tanh and MultiplySlope.
+  void (*tanh)(const float* z, int64_t n, float inverse_softcap, float* out);
+  void (*multiply_slope)(const float* exps, int64_t n, float factor, float* tanhs);
   void (*widen)(const uint16_t* bits, int64_t n, float* out);
   // out[i] = values[i] * factor as bfloat16, rounded to nearest even.
   void (*multiply_narrow)(const float* values, int64_t n, float factor, uint16_t* out);

@@ -14,18 +14,22 @@
 namespace sparselogits {
 namespace {
 
-// What one thread needs for one row after the other.
+// What one thread needs for one row after the other. Between the two trips over a row its values
+// lie in the gradient, or in scratch memory where they would be rounded twice: the exponentials, or
+// under a soft-cap the hyperbolic tangents, whose exponentials are cheaper made twice than stored.
 class RowWorker {
  public:
   explicit RowWorker(const LossRows& rows)
       : rows_(rows),
         kernels_(AvailableLossKernels().back()),
-        inverse_temperature_(1.0f / rows.temperature),
-        tiles_(static_cast<size_t>((rows.num_columns + kSoftmaxTile - 1) / kSoftmaxTile)) {
-    const bool narrow = rows.dtype == LossDtype::kBfloat16;
-    if (narrow || rows.gradient == nullptr)
-      scratch_.resize(static_cast<size_t>(narrow && rows.gradient != nullptr ? rows.num_columns
-                                                                             : kSoftmaxTile));
+        capped_(rows.softcap != 0),
+        inverse_temperature_((capped_ ? rows.softcap : 1.0f) / rows.temperature),
+        tiles_(static_cast<size_t>((rows.num_columns + kSoftmaxTile - 1) / kSoftmaxTile)),
+        exps_(capped_ ? kSoftmaxTile : 0) {
+    if (rows.gradient == nullptr)
+      scratch_.resize(kSoftmaxTile);
+    else if (rows.dtype == LossDtype::kBfloat16)
+      scratch_.resize(static_cast<size_t>(rows.num_columns));
   }
 
   // The loss of a row; writes its gradient.
@@ -42,52 +46,58 @@ class RowWorker {
     const auto first = static_cast<size_t>(rows_.offsets[static_cast<size_t>(row)]);
     const auto last = static_cast<size_t>(rows_.offsets[static_cast<size_t>(row) + 1]);
     GatherTargets(logits, first, last);
-    const double lse = rows_.dtype == LossDtype::kFloat32
-                           ? Exponentials(reinterpret_cast<const float*>(logits),
-                                          reinterpret_cast<float*>(gradient))
-                           : Exponentials(reinterpret_cast<const uint16_t*>(logits), gradient);
+    for (size_t t = 0; t < tiles_.size(); ++t) SumTile(t, logits, gradient);
+    const double lse = LogSumExp();
     double total = 0, loss = 0;
     for (size_t i = first; i < last; ++i) {
       const auto weight = static_cast<double>(rows_.weights[i]);
       total += weight;
       // 0 times the logit -infinity is NaN: an entry without weight adds nothing.
-      if (weight != 0) loss += weight * (lse - at_target_[i - first]);
+      if (weight != 0) loss += weight * (lse - targets_[i - first].z);
     }
-    if (gradient != nullptr) WriteGradient(gradient, lse, total, first, last);
+    if (gradient != nullptr) {
+      for (size_t t = 0; t < tiles_.size(); ++t) WriteTile(t, total, gradient);
+      WriteTargets(gradient, lse, total, first, last);
+    }
     return static_cast<float>(loss);
   }
 
  private:
-  // z_k / T of the entries, before the gradient overwrites them.
+  struct Target {
+    double z;      // capped, over T
+    double slope;  // of the soft-cap
+  };
+
+  // Of the entries, before the gradient overwrites their logits.
   void GatherTargets(const uint8_t* logits, size_t first, size_t last) {
-    at_target_.clear();
+    targets_.clear();
     for (size_t i = first; i < last; ++i) {
       const auto id = static_cast<size_t>(rows_.token_ids[i]);
-      const float z = rows_.dtype == LossDtype::kFloat32
-                          ? reinterpret_cast<const float*>(logits)[id]
-                          : Bfloat16ToFloat(reinterpret_cast<const uint16_t*>(logits)[id]);
-      at_target_.push_back(static_cast<double>(z) * static_cast<double>(inverse_temperature_));
+      float value = rows_.dtype == LossDtype::kFloat32
+                        ? reinterpret_cast<const float*>(logits)[id]
+                        : Bfloat16ToFloat(reinterpret_cast<const uint16_t*>(logits)[id]);
+      // The same rounding as in its tile: p of a sure target has to come out as 1.
+      if (capped_) kernels_.tanh(&value, 1, 1.0f / rows_.softcap, &value);
+      const auto z = static_cast<double>(value);
+      targets_.push_back({z * static_cast<double>(inverse_temperature_), capped_ ? 1 - z * z : 1});
     }
   }
 
-  double Exponentials(const float* z, float* exps) {
-    for (size_t t = 0; t < tiles_.size(); ++t) {
-      const int64_t at = static_cast<int64_t>(t) * kSoftmaxTile;
-      tiles_[t] = kernels_.exponentials(z + at, TileSize(t), inverse_temperature_,
-                                        exps == nullptr ? scratch_.data() : exps + at);
+  // First trip: the exponentials of a tile and their sum.
+  void SumTile(size_t tile, const uint8_t* logits, uint8_t* gradient) {
+    const int64_t at = TileStart(tile), n = TileSize(tile);
+    float* const values = Values(tile, gradient);
+    const float* z = reinterpret_cast<const float*>(logits) + at;
+    if (rows_.dtype == LossDtype::kBfloat16) {
+      kernels_.widen(reinterpret_cast<const uint16_t*>(logits) + at, n, values);
+      z = values;
     }
-    return LogSumExp();
-  }
-
-  // The exponentials stay in scratch memory: narrowed twice they would be rounded twice.
-  double Exponentials(const uint16_t* bits, const uint8_t* gradient) {
-    for (size_t t = 0; t < tiles_.size(); ++t) {
-      const int64_t at = static_cast<int64_t>(t) * kSoftmaxTile;
-      float* const exps = scratch_.data() + (gradient == nullptr ? 0 : at);
-      kernels_.widen(bits + at, TileSize(t), exps);
-      tiles_[t] = kernels_.exponentials(exps, TileSize(t), inverse_temperature_, exps);
+    if (capped_) {
+      kernels_.tanh(z, n, 1.0f / rows_.softcap, values);
+      tiles_[tile] = kernels_.exponentials(values, n, inverse_temperature_, exps_.data());
+    } else {
+      tiles_[tile] = kernels_.exponentials(z, n, inverse_temperature_, values);
     }
-    return LogSumExp();
   }
 
   // Of z / T. Afterwards each tile's sum is e^(max of the tile / T - lse) 2^-30: what its
@@ -108,21 +118,32 @@ class RowWorker {
            std::log(sum * 0x1p-30);
   }
 
-  void WriteGradient(uint8_t* gradient, double lse, double total, size_t first, size_t last) {
-    const auto scale = static_cast<double>(rows_.scale);
-    for (size_t t = 0; t < tiles_.size(); ++t) {
-      const int64_t at = static_cast<int64_t>(t) * kSoftmaxTile;
-      const auto factor = static_cast<float>(scale * total * tiles_[t].sum);
-      if (rows_.dtype == LossDtype::kFloat32)
-        kernels_.multiply(reinterpret_cast<float*>(gradient) + at, TileSize(t), factor);
-      else
-        kernels_.multiply_narrow(scratch_.data() + at, TileSize(t), factor,
-                                 reinterpret_cast<uint16_t*>(gradient) + at);
+  // Second trip: W p of a tile.
+  void WriteTile(size_t tile, double total, uint8_t* gradient) {
+    const int64_t at = TileStart(tile), n = TileSize(tile);
+    float* const values = Values(tile, gradient);
+    auto factor = static_cast<float>(static_cast<double>(rows_.scale) * total * tiles_[tile].sum);
+    const bool narrow = rows_.dtype == LossDtype::kBfloat16;
+    if (capped_) {
+      kernels_.exponentials(values, n, inverse_temperature_, exps_.data());
+      kernels_.multiply_slope(exps_.data(), n, factor, values);
+      factor = 1;
+    } else if (!narrow) {
+      kernels_.multiply(values, n, factor);
     }
+    if (narrow)
+      kernels_.multiply_narrow(values, n, factor, reinterpret_cast<uint16_t*>(gradient) + at);
+  }
+
+  // W p - w of the entries. Where both nearly cancel, their difference is taken before it is
+  // rounded.
+  void WriteTargets(uint8_t* gradient, double lse, double total, size_t first, size_t last) const {
     for (size_t i = first; i < last; ++i) {
-      // Where p and w nearly cancel, their difference is taken before it is rounded.
-      const auto value = static_cast<float>(scale * (total * std::exp(at_target_[i - first] - lse) -
-                                                     static_cast<double>(rows_.weights[i])));
+      const Target& target = targets_[i - first];
+      const double difference =
+          total * std::exp(target.z - lse) - static_cast<double>(rows_.weights[i]);
+      const auto value =
+          static_cast<float>(static_cast<double>(rows_.scale) * difference * target.slope);
       const auto id = static_cast<size_t>(rows_.token_ids[i]);
       if (rows_.dtype == LossDtype::kFloat32)
         reinterpret_cast<float*>(gradient)[id] = value;
@@ -131,16 +152,26 @@ class RowWorker {
     }
   }
 
+  float* Values(size_t tile, uint8_t* gradient) {
+    if (gradient == nullptr) return scratch_.data();
+    return (scratch_.empty() ? reinterpret_cast<float*>(gradient) : scratch_.data()) +
+           TileStart(tile);
+  }
+
+  static int64_t TileStart(size_t tile) { return static_cast<int64_t>(tile) * kSoftmaxTile; }
+
   int64_t TileSize(size_t tile) const {
-    return std::min(kSoftmaxTile, rows_.num_columns - static_cast<int64_t>(tile) * kSoftmaxTile);
+    return std::min(kSoftmaxTile, rows_.num_columns - TileStart(tile));
   }
 
   const LossRows& rows_;
   const LossKernels& kernels_;
-  const float inverse_temperature_;
+  const bool capped_;
+  const float inverse_temperature_;  // of tanh(z / c), under a soft-cap c: c / T
   std::vector<TileSum> tiles_;
   std::vector<float> scratch_;
-  std::vector<double> at_target_;
+  std::vector<float> exps_;
+  std::vector<Target> targets_;
 };
 
 Status CheckRows(const LossRows& rows) {

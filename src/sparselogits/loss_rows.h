@@ -12,6 +12,8 @@ enum class LossDtype { kFloat32, kBfloat16 };
 
 // Rows of logits z against entries (k, w): with W = sum of w and p = softmax(z / T),
 //   loss = sum of w (lse(z / T) - z_k / T)        gradient = scale (W p - w)
+// With a soft-cap c the z of these formulas is c tanh(z / c) of the logits, and the gradient is
+// multiplied by its slope, 1 - tanh(z / c)^2.
 struct LossRows {
   const void* logits;  // (num_rows, num_columns), rows without gaps
   void* gradient;      // the same shape and type; may be `logits`; null: not wanted
@@ -22,7 +24,8 @@ struct LossRows {
   std::span<const int64_t> token_ids;  // unique in a row
   std::span<const float> weights;
   const bool*
-      keep;  // (num_rows): a row that is not kept has loss 0 and gradient 0, whatever it holds
+      keep;       // (num_rows): a row that is not kept has loss 0 and gradient 0, whatever it holds
+  float softcap;  // c; 0: none
   float temperature;
   float scale;
 };

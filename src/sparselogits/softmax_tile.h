@@ -1,8 +1,9 @@
-// The two loops of a softmax, over a tile that stays in the first-level cache: the exponentials
-// relative to the largest logit of the tile, and their multiplication by a factor. Written for
-// vectors of kLanes floats (extensions of GCC and Clang), one source for every instruction set.
+// The loops of a softmax, over a tile that stays in the first-level cache: the exponentials
+// relative to the largest logit of the tile, and their multiplication by a factor; the hyperbolic
+// tangents of a soft-cap before, and their slope after. Written for vectors of kLanes floats
+// (extensions of GCC and Clang), one source for every instruction set.
 //
-// The exponentials are the same bits on every machine; their sums depend on the number of lanes.
+// What is stored is the same bits on every machine; sums depend on the number of lanes.
 #pragma once
 
 #include <bit>
@@ -53,6 +54,31 @@ class SoftmaxTile {
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) Store(values + i, Load(values + i) * factor);
     for (; i < n; ++i) values[i] *= factor;
+  }
+
+  // out[i] = tanh(z[i] * inverse_softcap), within 3e-7 of its value. out may be z.
+  SPARSELOGITS_ALWAYS_INLINE static void Tanh(const float* z, int64_t n, float inverse_softcap,
+                                              float* out) {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) Store(out + i, Tanh(Load(z + i) * inverse_softcap));
+    if (i < n) {
+      const auto size = static_cast<size_t>(n - i) * sizeof(float);
+      float rest[kLanes] = {};
+      std::memcpy(rest, z + i, size);
+      Store(rest, Tanh(Load(rest) * inverse_softcap));
+      std::memcpy(out + i, rest, size);
+    }
+  }
+
+  // tanhs[i] = exps[i] * factor * (1 - tanhs[i]^2).
+  SPARSELOGITS_ALWAYS_INLINE static void MultiplySlope(const float* exps, int64_t n, float factor,
+                                                       float* tanhs) {
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      const Floats t = Load(tanhs + i);
+      Store(tanhs + i, Load(exps + i) * factor * (1.0f - t * t));
+    }
+    for (; i < n; ++i) tanhs[i] = exps[i] * factor * (1.0f - tanhs[i] * tanhs[i]);
   }
 
  private:
@@ -106,6 +132,22 @@ class SoftmaxTile {
         std::bit_cast<Floats>(std::bit_cast<Words>(of_r) + (std::bit_cast<Words>(rounded) << 23));
     *sums += scaled;
     return scaled;
+  }
+
+  // (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x. Where e^-2|x| is near 1, its difference from
+  // 1 is the fraction itself, not what is left of a sum: small x lose no digits.
+  SPARSELOGITS_ALWAYS_INLINE static Floats Tanh(Floats x) {
+    const Words sign = std::bit_cast<Words>(x) & 0x80000000u;
+    Floats d = std::bit_cast<Floats>(std::bit_cast<Words>(x) | 0x80000000u) * 2.0f;
+    const Floats least = Floats{} + kLeastDifference;
+    d = d < least ? least : d;
+    Floats rounded;
+    const Floats fraction = ExpFraction(d, &rounded);
+    const auto power = std::bit_cast<Floats>(std::bit_cast<Words>(Floats{} + 1.0f) +
+                                             (std::bit_cast<Words>(rounded) << 23));
+    const Floats below_one = (1.0f - power) * kExpScale - power * fraction;
+    const Floats magnitude = below_one / (2.0f * kExpScale - below_one);
+    return std::bit_cast<Floats>(std::bit_cast<Words>(magnitude) | sign);
   }
 };
 

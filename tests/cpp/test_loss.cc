@@ -33,7 +33,7 @@ struct Case {
   std::vector<int64_t> offsets = {0}, ids;
   std::vector<float> weights;
   std::vector<char> keep;
-  float temperature = 1, scale = 1;
+  float softcap = 0, temperature = 1, scale = 1;
   std::vector<float> gradient, losses;
 
   Case(int64_t num_rows, int64_t num_columns, unsigned seed, int64_t first_ids = 0)
@@ -59,10 +59,10 @@ struct Case {
 
   LossRows Arguments(const void* z, void* out, LossDtype dtype) const {
     static_assert(sizeof(bool) == sizeof(char));
-    return {z,           out,     dtype,
-            rows,        columns, offsets,
-            ids,         weights, reinterpret_cast<const bool*>(keep.data()),
-            temperature, scale};
+    return {z,       out,         dtype,
+            rows,    columns,     offsets,
+            ids,     weights,     reinterpret_cast<const bool*>(keep.data()),
+            softcap, temperature, scale};
   }
 
   Status Run(int num_threads = 1) {
@@ -75,7 +75,10 @@ struct Case {
   // The formula of loss_rows.h.
   void Expect(int64_t row, double tolerance) const {
     const float* const z = logits.data() + row * columns;
-    const auto over_t = [&](int64_t i) { return static_cast<double>(z[i]) / temperature; };
+    const auto tanh = [&](int64_t i) { return std::tanh(static_cast<double>(z[i]) / softcap); };
+    const auto over_t = [&](int64_t i) {
+      return (softcap == 0 ? static_cast<double>(z[i]) : softcap * tanh(i)) / temperature;
+    };
     double max = -HUGE_VAL, sum = 0, total = 0, loss = 0;
     for (int64_t i = 0; i < columns; ++i) max = std::max(max, over_t(i));
     for (int64_t i = 0; i < columns; ++i) sum += std::exp(over_t(i) - max);
@@ -95,6 +98,9 @@ struct Case {
           tolerance * std::max(1.0, std::abs(loss)));
     double largest = 0;
     for (const double value : expected) largest = std::max(largest, std::abs(value));
+    // Afterwards: near the cap a float32 tanh knows its slope to 1e-7 of 1, not of the slope.
+    for (int64_t i = 0; softcap != 0 && i < columns; ++i)
+      expected[static_cast<size_t>(i)] *= 1 - tanh(i) * tanh(i);
     for (int64_t i = 0; i < columns; ++i)
       CHECK(std::abs(static_cast<double>(gradient[static_cast<size_t>(row * columns + i)]) -
                      expected[static_cast<size_t>(i)]) <= tolerance * largest);
@@ -123,6 +129,49 @@ TEST(every_instruction_set_gives_exponentials_to_float32_accuracy) {
       CHECK_EQ(same.back(), 5.0f);
       same.pop_back();
       CHECK(same == exps);
+    }
+}
+
+TEST(every_instruction_set_gives_tanh_to_float32_accuracy) {
+  for (const LossKernels& kernels : AvailableLossKernels())
+    for (const int64_t n : {1, 3, 4, 5, 15, 16, 17, 33, 100, 2048}) {
+      for (const float scale : {1e-30f, 1e-3f, 0.5f, 4.0f, 60.0f, 3e38f}) {
+        const std::vector<float> z = RandomLogits(n, scale, static_cast<unsigned>(n));
+        std::vector<float> out(z.size() + 1, 5);
+        kernels.tanh(z.data(), n, 0.5f, out.data());
+        CHECK_EQ(out.back(), 5.0f);
+        for (size_t i = 0; i < z.size(); ++i) {
+          const double expected = std::tanh(static_cast<double>(z[i]) * 0.5);
+          CHECK(std::abs(static_cast<double>(out[i]) - expected) <= 3e-7 * std::abs(expected));
+        }
+        std::vector<float> same = z;
+        kernels.tanh(same.data(), n, 0.5f, same.data());
+        CHECK(std::equal(same.begin(), same.end(), out.begin()));
+      }
+      std::vector<float> z(static_cast<size_t>(n), kInfinity), out(z.size());
+      kernels.tanh(z.data(), n, 0.5f, out.data());
+      CHECK(std::all_of(out.begin(), out.end(), [](float x) { return x == 1; }));
+      std::fill(z.begin(), z.end(), -kInfinity);
+      z.back() = kNaN;
+      kernels.tanh(z.data(), n, 0.5f, out.data());
+      CHECK(std::all_of(out.begin(), out.end() - 1, [](float x) { return x == -1; }));
+      CHECK(std::isnan(out.back()));
+      std::fill(z.begin(), z.end(), -0.0f);
+      kernels.tanh(z.data(), n, 0.5f, out.data());
+      CHECK(std::all_of(out.begin(), out.end(), [](float x) { return x == 0; }));
+    }
+}
+
+TEST(every_instruction_set_multiplies_by_the_slope_of_tanh) {
+  for (const LossKernels& kernels : AvailableLossKernels())
+    for (const int64_t n : {1, 9, 70}) {
+      const std::vector<float> exps = RandomLogits(n, 3, 5), tanhs = RandomLogits(n, 1, 6);
+      std::vector<float> out = tanhs;
+      out.push_back(5);
+      kernels.multiply_slope(exps.data(), n, 0.5f, out.data());
+      CHECK_EQ(out.back(), 5.0f);
+      for (size_t i = 0; i < tanhs.size(); ++i)
+        CHECK_EQ(out[i], exps[i] * 0.5f * (1.0f - tanhs[i] * tanhs[i]));
     }
 }
 
@@ -184,6 +233,32 @@ TEST(losses_and_gradients_follow_the_formula) {
     }
 }
 
+TEST(a_softcap_bounds_logits_and_scales_the_gradient) {
+  for (const int64_t columns : {1, 2, 100, 2049, 5000})
+    for (const float softcap : {0.5f, 3.0f, 30.0f, 1e4f})
+      for (const float temperature : {1.0f, 0.5f}) {
+        Case c(6, columns, static_cast<unsigned>(columns));
+        c.softcap = softcap;
+        c.temperature = temperature;
+        c.scale = 0.25f;
+        CHECK(c.Run().ok());
+        for (int64_t row = 0; row < c.rows; ++row) c.Expect(row, 5e-6);
+      }
+}
+
+TEST(under_a_softcap_infinite_logits_are_at_the_cap_and_nan_stays_in_its_row) {
+  Case c(3, 3000, 3);
+  c.softcap = 20;
+  c.logits[1] = kInfinity;
+  c.logits[2] = -kInfinity;
+  c.logits[3000 + 2999] = kNaN;
+  CHECK(c.Run().ok());
+  CHECK(std::isnan(c.losses[1]));
+  for (size_t i = 3000; i < 6000; ++i) CHECK(std::isnan(c.gradient[i]));
+  c.Expect(0, 5e-6);
+  c.Expect(2, 5e-6);
+}
+
 TEST(tiles_of_very_different_height_are_joined) {
   Case c(3, 3 * kSoftmaxTile, 9, 2 * kSoftmaxTile);
   for (int64_t i = 0; i < kSoftmaxTile; ++i) {
@@ -231,45 +306,52 @@ TEST(rows_that_are_not_kept_count_for_nothing_whatever_they_hold) {
 }
 
 TEST(threads_and_place_change_no_bit) {
-  Case c(40, 2500, 6);
-  CHECK(c.Run(1).ok());
-  const std::vector<float> gradient = c.gradient, losses = c.losses;
-  for (const int threads : {2, 3, 64}) {
-    CHECK(c.Run(threads).ok());
-    CHECK(c.gradient == gradient);
-    CHECK(c.losses == losses);
+  for (const float softcap : {0.0f, 20.0f}) {
+    Case c(40, 2500, 6);
+    c.softcap = softcap;
+    CHECK(c.Run(1).ok());
+    const std::vector<float> gradient = c.gradient, losses = c.losses;
+    for (const int threads : {2, 3, 64}) {
+      CHECK(c.Run(threads).ok());
+      CHECK(c.gradient == gradient);
+      CHECK(c.losses == losses);
+    }
+    // In place, and losses alone.
+    std::vector<float> own = c.logits, alone(losses.size());
+    CHECK(SparseLossRows(c.Arguments(own.data(), own.data(), LossDtype::kFloat32), 2, alone.data())
+              .ok());
+    CHECK(own == gradient);
+    CHECK(alone == losses);
+    CHECK(
+        SparseLossRows(c.Arguments(c.logits.data(), nullptr, LossDtype::kFloat32), 2, alone.data())
+            .ok());
+    CHECK(alone == losses);
   }
-  // In place, and losses alone.
-  std::vector<float> own = c.logits, alone(losses.size());
-  CHECK(SparseLossRows(c.Arguments(own.data(), own.data(), LossDtype::kFloat32), 2, alone.data())
-            .ok());
-  CHECK(own == gradient);
-  CHECK(alone == losses);
-  CHECK(SparseLossRows(c.Arguments(c.logits.data(), nullptr, LossDtype::kFloat32), 2, alone.data())
-            .ok());
-  CHECK(alone == losses);
 }
 
 TEST(bfloat16_logits_are_those_numbers_and_the_gradient_is_rounded_once) {
-  Case c(5, 4100, 8);
-  std::vector<uint16_t> bits(c.logits.size()), gradient(c.logits.size());
-  for (size_t i = 0; i < bits.size(); ++i) {
-    bits[i] = FloatToBfloat16(c.logits[i]);
-    c.logits[i] = Bfloat16ToFloat(bits[i]);
+  for (const float softcap : {0.0f, 20.0f}) {
+    Case c(5, 4100, 8);
+    c.softcap = softcap;
+    std::vector<uint16_t> bits(c.logits.size()), gradient(c.logits.size());
+    for (size_t i = 0; i < bits.size(); ++i) {
+      bits[i] = FloatToBfloat16(c.logits[i]);
+      c.logits[i] = Bfloat16ToFloat(bits[i]);
+    }
+    c.keep[2] = 0;
+    CHECK(c.Run().ok());
+    std::vector<float> losses(c.losses.size());
+    CHECK(SparseLossRows(c.Arguments(bits.data(), gradient.data(), LossDtype::kBfloat16), 2,
+                         losses.data())
+              .ok());
+    CHECK(losses == c.losses);
+    for (size_t i = 0; i < bits.size(); ++i) CHECK_EQ(gradient[i], FloatToBfloat16(c.gradient[i]));
+    CHECK(SparseLossRows(c.Arguments(bits.data(), bits.data(), LossDtype::kBfloat16), 1,
+                         losses.data())
+              .ok());
+    CHECK(bits == gradient);
+    CHECK(losses == c.losses);
   }
-  c.keep[2] = 0;
-  CHECK(c.Run().ok());
-  std::vector<float> losses(c.losses.size());
-  CHECK(SparseLossRows(c.Arguments(bits.data(), gradient.data(), LossDtype::kBfloat16), 2,
-                       losses.data())
-            .ok());
-  CHECK(losses == c.losses);
-  for (size_t i = 0; i < bits.size(); ++i) CHECK_EQ(gradient[i], FloatToBfloat16(c.gradient[i]));
-  CHECK(
-      SparseLossRows(c.Arguments(bits.data(), bits.data(), LossDtype::kBfloat16), 1, losses.data())
-          .ok());
-  CHECK(bits == gradient);
-  CHECK(losses == c.losses);
 }
 
 TEST(entries_that_lie_nowhere_are_refused) {

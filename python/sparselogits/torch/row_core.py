@@ -32,8 +32,13 @@ def loss_and_gradient(
     loss_scale: float,
     gradient_scale: Tensor,
     out: Tensor | None,
+    *,
+    softcap: float | None = None,
 ) -> Tensor:
-    """See `functional.loss_and_gradient`. Requires `takes(logits)`, and `takes(out)` if given."""
+    """As `row_torch.loss_and_gradient`, and through a soft-cap where one is given.
+
+    Requires `takes(logits)`, and `takes(out)` if given.
+    """
     losses = _core.sparse_loss_rows(
         _array(logits),
         rows.bounds.numpy(),
@@ -41,6 +46,7 @@ def loss_and_gradient(
         rows.weight.numpy(),
         rows.keep.numpy(),
         None if out is None else _array(out),
+        softcap=softcap,
         temperature=temperature,
         scale=float(gradient_scale),
         num_threads=torch.get_num_threads(),

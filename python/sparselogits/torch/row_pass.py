@@ -1,78 +1,51 @@
-"""Rows of logits to losses and gradients, through a soft-cap where one is asked for.
+"""The arithmetic that both losses share: rows of logits against sparse targets.
 
-With z = c · tanh(x / c) of logits x, the arithmetic of `functional` runs on z, and
-dL/dx = dL/dz · (1 - tanh²(x / c)).
+For a row of logits x, z = x / T or, with a soft-cap c, z = c · tanh(x / c) / T; for entries
+(k, w_k), W = Σ w_k and p = softmax(z):
+
+    L = s · Σ_k w_k (lse(z) - z_k)        dL/dx_j = (s / T) · (W p_j - w_j) · (1 - tanh²(x_j / c))
+
+with s = T² where that is asked for, else 1. Everything here is computed in float32 (float64 for
+float64 logits), and only the finished gradient is rounded to the dtype of the logits.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from sparselogits.torch import buffers
-from sparselogits.torch.functional import loss_and_gradient
-from sparselogits.torch.host_memory import is_host
+from sparselogits.torch import row_core, row_torch, row_triton
 from sparselogits.torch.reduction import Scaling
-from sparselogits.torch.row_blocks import block_rows
 from sparselogits.torch.rows import Rows
+from sparselogits.torch.softcap import through_softcap
 
 
 def row_losses(
     logits: Tensor, rows: Rows, scaling: Scaling, gradient_scale: Tensor, out: Tensor | None
 ) -> Tensor:
-    """(R,) losses of logits (R, V), 0 in rows that are not kept.
+    """Losses of R rows, and their gradient in the same pass.
 
     Args:
         logits: (R, V).
         rows: The targets of these R rows.
-        scaling: Soft-cap, temperature and the factor on each loss.
-        gradient_scale: 0-dimensional: what multiplies W p - w in the gradient.
+        scaling: Soft-cap, temperature and the factor on each loss: c, T and s above.
+        gradient_scale: 0-dimensional, in the compute dtype: what multiplies W p - w.
         out: (R, V) in the dtype of the logits, receives the gradient; it may be `logits` itself.
             None computes the losses only.
+
+    Returns:
+        (R,) losses in the compute dtype, 0 in rows that are not kept.
     """
-    if scaling.softcap is not None:
-        return _capped(logits, rows, scaling, scaling.softcap, gradient_scale, out)
-    return loss_and_gradient(
-        logits, rows, scaling.temperature, scaling.loss_scale, gradient_scale, out
-    )
-
-
-def _capped(
-    logits: Tensor,
-    rows: Rows,
-    scaling: Scaling,
-    cap: float,
-    gradient_scale: Tensor,
-    out: Tensor | None,
-) -> Tensor:
-    """Block by block, so that capped logits are few, and in the compute dtype from end to end."""
-    num_rows, width = logits.shape
-    dtype = rows.weight.dtype
-    block = block_rows(num_rows, width, dtype, logits.device)
-    bounded = buffers.empty((block, width), logits, dtype)
-    scratch = torch.empty_like(bounded) if out is not None and out.dtype != dtype else None
-    losses = torch.zeros_like(rows.total)
-    for start in range(0, num_rows, block):
-        part = slice(start, min(start + block, num_rows))
-        part_rows = rows.narrow(part.start, part.stop)
-        t = bounded[: part.stop - start]
-        torch.div(logits[part].to(dtype), cap, out=t).tanh_()
-        if not is_host(t.device) or not bool(part_rows.keep.all()):
-            # 0 · NaN is NaN: an ignored row must not meet the derivative below.
-            t.masked_fill_(~part_rows.keep[:, None], 0)
-        gradient = None
-        if out is not None:
-            gradient = out[part] if scratch is None else scratch[: len(t)]
-        losses[part] = loss_and_gradient(
-            t,
-            part_rows,
-            scaling.temperature / cap,  # t / (T / c) = z / T
-            scaling.loss_scale,
-            gradient_scale,
-            gradient,
+    cap, temperature, loss_scale = scaling.softcap, scaling.temperature, scaling.loss_scale
+    if row_triton.takes(logits):
+        backend = row_triton.loss_and_gradient
+    elif row_core.takes(logits) and (out is None or row_core.takes(out)):
+        return row_core.loss_and_gradient(
+            logits, rows, temperature, loss_scale, gradient_scale, out, softcap=cap
         )
-        if out is not None and gradient is not None:
-            gradient.addcmul_(gradient, t.square_(), value=-1)
-            if scratch is not None:
-                out[part] = gradient
-    return losses
+    else:
+        backend = row_torch.loss_and_gradient
+    if cap is not None:
+        return through_softcap(
+            backend, cap, logits, rows, temperature, loss_scale, gradient_scale, out
+        )
+    return backend(logits, rows, temperature, loss_scale, gradient_scale, out)

@@ -18,7 +18,20 @@ def loss_and_gradient(
     gradient_scale: Tensor,
     out: Tensor | None,
 ) -> Tensor:
-    """See `functional.loss_and_gradient`."""
+    """Losses of R rows, and their gradient in the same pass; `row_pass` has the formula.
+
+    Args:
+        logits: (R, V).
+        rows: The targets of these R rows.
+        temperature: T.
+        loss_scale: What multiplies each loss.
+        gradient_scale: 0-dimensional, in the compute dtype: what multiplies W p - w.
+        out: (R, V) in the dtype of the logits, receives the gradient; it may be `logits` itself.
+            None computes the losses only.
+
+    Returns:
+        (R,) losses in the compute dtype, 0 in rows that are not kept.
+    """
     at_target = logits[rows.row, rows.token_id].to(rows.weight.dtype) / temperature
     scale = torch.where(rows.keep, gradient_scale, 0)
     lse = _softmax_pass(logits, rows.keep, temperature, scale * rows.total, out)

@@ -27,7 +27,7 @@ def loss_and_gradient(
     gradient_scale: Tensor,
     out: Tensor | None,
 ) -> Tensor:
-    """See `functional.loss_and_gradient`."""
+    """See `row_torch.loss_and_gradient`."""
     # Without Triton this module can still be asked what it takes.
     from sparselogits.torch.kernels import row_kernels
 
