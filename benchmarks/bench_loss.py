@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -66,7 +67,7 @@ def main() -> None:
                     print(f"V={vocab} rows={rows}: {group.name} done", file=sys.stderr)
     if options.markdown:
         sizes = f"H = {options.hidden}, {options.entries} ids a row"
-        command = f"python benchmarks/bench_loss.py --markdown {options.markdown}"
+        command = f"python {shlex.join(sys.argv)}"
         options.markdown.write_text(markdown(results, command, sizes))
     if options.json:
         print(json.dumps([asdict(result) for result in results], indent=1))

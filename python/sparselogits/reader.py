@@ -217,6 +217,22 @@ class Cache(CacheFacts):
             raise SequenceNotFoundError(f"{self.path} has no sequence_id {sequence_id!r}")
         return index
 
+    def length_of(self, index: int) -> int:
+        """Positions of the sequence at an index, without the table of all.
+
+        Raises:
+            SequenceNotFoundError: `index` is not from 0 to len - 1.
+        """
+        return int(self._places(index).lengths[0])
+
+    def fingerprint_of(self, index: int) -> int:
+        """`fingerprint_tokens` of the sequence at an index, without the table of all.
+
+        Raises:
+            SequenceNotFoundError: `index` is not from 0 to len - 1.
+        """
+        return int(self._places(index).fingerprints[0])
+
     def verify(
         self,
         progress: Callable[[int, int], None] | None = None,
@@ -282,22 +298,6 @@ class Cache(CacheFacts):
         if table is None:  # two threads may both read it: a fork could copy a lock that is held
             self._table = table = self._shards.sequence_table()
         return table
-
-    def length_of(self, index: int) -> int:
-        """Positions of the sequence at an index, without the table of all.
-
-        Raises:
-            SequenceNotFoundError: `index` is not from 0 to len - 1.
-        """
-        return int(self._places(index).lengths[0])
-
-    def fingerprint_of(self, index: int) -> int:
-        """`fingerprint_tokens` of the sequence at an index, without the table of all.
-
-        Raises:
-            SequenceNotFoundError: `index` is not from 0 to len - 1.
-        """
-        return int(self._places(index).fingerprints[0])
 
     def _places(self, indices: npt.ArrayLike) -> SequencePlaces:
         """What is known of these sequences, from their shards alone."""
