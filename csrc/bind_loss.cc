@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <optional>
 
 #include "arrays.h"
@@ -49,6 +50,9 @@ py::array_t<float> LossOfRows(const py::array& logits, const InputArray<int64_t>
   rows.token_ids = Span(token_ids);
   rows.weights = Span(weights);
   rows.keep = keep.data();
+  // 0 means none to the core: a soft-cap that float32 rounds to it must not pass for that.
+  if (softcap.has_value() && !(*softcap > 0 && std::isfinite(*softcap)))
+    throw py::value_error("softcap must be above 0 and finite in float32");
   rows.softcap = softcap.value_or(0);
   rows.temperature = temperature;
   rows.scale = scale;

@@ -70,6 +70,13 @@ def test_losses_alone_need_no_gradient_buffer(softcap: float | None) -> None:
     assert torch.equal(alone, both(logits, 1.0, softcap=softcap)[1][0])
 
 
+@pytest.mark.parametrize("softcap", [1e-46, 1e39])
+def test_a_soft_cap_that_float32_does_not_have_is_refused(softcap: float) -> None:
+    logits = torch.randn(9, 400)
+    with pytest.raises(ValueError, match="softcap must be above 0 and finite in float32"):
+        sparse_kd_loss(logits, make_targets(9, 400, seed=3), softcap=softcap)
+
+
 class Wrapped(Tensor):
     """What the core cannot look into."""
 
