@@ -18,7 +18,7 @@ class ArrayRecord(Loader):
     """One record a chunk, as Grain wants them."""
 
     name = "ArrayRecord"
-    settings = "`group_size:1`, `ArrayRecordDataSource(files)` in a `DataLoader`"
+    settings = "`group_size:1`, `ArrayRecordDataSource(files)` in a `DataLoader`, workers spawned"
 
     def write(self, path: Path, sample: Sample) -> None:
         write_with("arrayrecord", path, sample)
@@ -31,7 +31,12 @@ class ArrayRecord(Loader):
     def batches(self, opened: Any, epoch: int, num_workers: int) -> Iterable[Tensors]:
         source, decoder, shuffle = opened
         loader: Iterable[Tensors] = data_loader(
-            source, num_workers, shuffle=shuffle, collate_fn=decoder
+            source,
+            num_workers,
+            shuffle=shuffle,
+            collate_fn=decoder,
+            # A thread of its library cleans up in the background: forked workers die now and then.
+            multiprocessing_context="spawn" if num_workers else None,
         )
         return loader
 

@@ -48,10 +48,9 @@ class Loader(ABC):
 
 def data_loader(dataset: Any, num_workers: int, **options: Any) -> Any:
     """A DataLoader of batches, or of single records where `options` say how to collate them."""
-    options = {"batch_size": BATCH_SIZE} | options
-    if num_workers:
-        options["multiprocessing_context"] = "fork"
-    return DataLoader(dataset, num_workers=num_workers, **options)
+    context = "fork" if num_workers else None
+    defaults = {"batch_size": BATCH_SIZE, "multiprocessing_context": context}
+    return DataLoader(dataset, num_workers=num_workers, **(defaults | options))
 
 
 def as_it_is(batch: Tensors) -> Tensors:
