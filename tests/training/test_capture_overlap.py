@@ -154,6 +154,15 @@ def test_an_error_of_the_teacher_leaves_what_is_finished(tmp_path: Path) -> None
     assert len(sl.open(tmp_path / "c")) == 4
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, as in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_finished_windows_committed(tmp_path: Path) -> None:
     model = llama()
     whole = sl.capture(model, WINDOWS, tmp_path / "whole", batch_size=1, progress=False)
@@ -173,6 +182,7 @@ def test_ctrl_c_leaves_finished_windows_committed(tmp_path: Path) -> None:
     assert contents(resumed) == contents(whole)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_waiting_for_the_sink_waits_until_it_is_done() -> None:
     """Also when it comes twice: the writer must not be closed under the thread."""
     done = []
