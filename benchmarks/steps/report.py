@@ -57,7 +57,8 @@ def page(times: Times, memory: dict[str, float], options: dict[str, Any]) -> str
     lines = [
         "# A training step",
         "",
-        f"`python benchmarks/bench_step.py --markdown docs/results/step.md`, {processor()}, "
+        f"`python benchmarks/bench_step.py --rounds {options['rounds']} --markdown "
+        f"docs/results/step.md`, {processor()}, "
         f"{options['threads']} threads, torch {torch.__version__}, float32. Student: a Llama of "
         "SmolLM2's width (hidden 576, vocabulary 49,152, tied) with 4 layers, 42.5 M parameters; "
         f"teacher: the same with 30, 134.5 M. {tokens:,} tokens a step, forward, backward and "
