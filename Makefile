@@ -11,7 +11,7 @@ PY      := $(VENV)/bin/python
 DIST    := build/dist
 SOURCES := $(shell find src csrc python -type f -not -path '*/__pycache__/*' -not -path '*/.*') \
            CMakeLists.txt pyproject.toml README.md LICENSE
-CXX_FILES := $(shell find src csrc tests/cpp tests/fuzz benchmarks -name '*.cc' -o -name '*.h')
+CXX_FILES := $(shell find src csrc tests/cpp tests/fuzz benchmarks -not -path '*/.*' '(' -name '*.cc' -o -name '*.h' ')')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
