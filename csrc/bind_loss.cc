@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <optional>
+#include <string>
 
 #include "arrays.h"
 #include "bindings.h"
@@ -52,7 +53,8 @@ py::array_t<float> LossOfRows(const py::array& logits, const InputArray<int64_t>
   rows.keep = keep.data();
   // 0 means none to the core: a soft-cap that float32 rounds to it must not pass for that.
   if (softcap.has_value() && !(*softcap > 0 && std::isfinite(*softcap)))
-    throw py::value_error("softcap must be above 0 and finite in float32");
+    throw py::value_error("softcap must be above 0 and finite in float32, where it is " +
+                          std::to_string(*softcap));
   rows.softcap = softcap.value_or(0);
   rows.temperature = temperature;
   rows.scale = scale;

@@ -87,11 +87,11 @@ class RowWorker {
   void SumTile(size_t tile, const uint8_t* logits, uint8_t* gradient) {
     const int64_t at = TileStart(tile), n = TileSize(tile);
     float* const values = Values(tile, gradient);
-    const float* z = reinterpret_cast<const float*>(logits) + at;
-    if (rows_.dtype == LossDtype::kBfloat16) {
+    const float* z = values;
+    if (rows_.dtype == LossDtype::kFloat32)
+      z = reinterpret_cast<const float*>(logits) + at;
+    else
       kernels_.widen(reinterpret_cast<const uint16_t*>(logits) + at, n, values);
-      z = values;
-    }
     if (capped_) {
       kernels_.tanh(z, n, 1.0f / rows_.softcap, values);
       tiles_[tile] = kernels_.exponentials(values, n, inverse_temperature_, exps_.data());

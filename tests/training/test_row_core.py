@@ -70,10 +70,11 @@ def test_losses_alone_need_no_gradient_buffer(softcap: float | None) -> None:
     assert torch.equal(alone, both(logits, 1.0, softcap=softcap)[1][0])
 
 
-@pytest.mark.parametrize("softcap", [1e-46, 1e39])
-def test_a_soft_cap_that_float32_does_not_have_is_refused(softcap: float) -> None:
+@pytest.mark.parametrize("softcap, narrow", [(1e-46, "0.000000"), (1e39, "inf")])
+def test_a_soft_cap_that_float32_does_not_have_is_refused(softcap: float, narrow: str) -> None:
     logits = torch.randn(9, 400)
-    with pytest.raises(ValueError, match="softcap must be above 0 and finite in float32"):
+    said = f"softcap must be above 0 and finite in float32, where it is {narrow}"
+    with pytest.raises(ValueError, match=said):
         sparse_kd_loss(logits, make_targets(9, 400, seed=3), softcap=softcap)
 
 
